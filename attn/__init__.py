@@ -1,0 +1,1 @@
+"""Explore the attention heads of transformer language models."""

@@ -1,0 +1,36 @@
+"""Settings, read from the environment and `.env` by a function, never at import."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+BUILTIN_MODEL = "smollm2-135m"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where things are and what the defaults are.
+
+    ``model`` the default model (``ATTN_MODEL``); ``cache`` the folder of fetched models
+    (``ATTN_CACHE``); ``indexes`` the folder that holds the indexes (``ATTN_INDEXES``).
+    """
+
+    model: str
+    cache: Path
+    indexes: Path
+
+
+def settings() -> Settings:
+    """Read the settings: the environment first, then `.env` in the working directory."""
+    import dotenv
+    import platformdirs
+
+    dotenv.load_dotenv(Path.cwd() / ".env", override=False)
+    cache = Path(os.environ.get("ATTN_CACHE") or platformdirs.user_cache_dir("attn"))
+    return Settings(
+        model=os.environ.get("ATTN_MODEL") or BUILTIN_MODEL,
+        cache=cache,
+        indexes=Path(os.environ.get("ATTN_INDEXES") or cache / "indexes"),
+    )

@@ -1,0 +1,108 @@
+"""Small frozen value types that every other module speaks in. No torch here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from attn.errors import HeadError
+
+_HEAD = re.compile(r"[Ll](\d+)[Hh](\d+)")
+
+
+@dataclass(frozen=True, order=True)
+class HeadId:
+    """One attention head, zero-based: layer 10, head 7 is ``L10H7``.
+
+    >>> HeadId.parse("L10H7")
+    HeadId(layer=10, head=7)
+    >>> str(HeadId(0, 3))
+    'L0H3'
+    """
+
+    layer: int
+    head: int
+
+    def __str__(self) -> str:
+        return f"L{self.layer}H{self.head}"
+
+    @classmethod
+    def parse(cls, text: str) -> HeadId:
+        """Read ``L10H7``; raises :class:`HeadError` on anything else."""
+        match = _HEAD.fullmatch(text.strip())
+        if not match:
+            raise HeadError(f"{text!r} is not a head: write layer and head like L10H7.")
+        return cls(int(match[1]), int(match[2]))
+
+    def check(self, n_layers: int, n_heads: int) -> HeadId:
+        """Return the head itself, or raise :class:`HeadError` when the model has no such head."""
+        if not (0 <= self.layer < n_layers and 0 <= self.head < n_heads):
+            last = HeadId(n_layers - 1, n_heads - 1)
+            raise HeadError(f"The model has no head {self}: its heads are L0H0 to {last}.")
+        return self
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A tokenized text.
+
+    ``ids`` (position,) int32 token ids, the BOS first where one was asked for;
+    ``texts`` what to show for each position: the text that the token covers, ``\\xNN`` bytes for
+    a piece of a character, the token's name (``<|im_start|>``) for a special token;
+    ``truncated`` whether text was left out to fit the context.
+    """
+
+    ids: np.ndarray
+    texts: tuple[str, ...]
+    truncated: bool = False
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """One (document, dst, src) of a head, with its scores and its row.
+
+    ``document`` is the document's place in the corpus, from 0; ``start`` the position in the
+    document at which its window begins (0 unless long documents were cut into windows);
+    ``dst`` and ``src`` count from the window's first position. ``token`` is the source token's
+    text. ``row`` (source,) holds the attention of the whole row, 0..1, or None where the index
+    keeps the pair alone.
+    """
+
+    head: HeadId
+    document: int
+    dst: int
+    src: int
+    token: str
+    multiple: float
+    attention: float
+    start: int = 0
+    row: np.ndarray | None = None
+
+    def record(self) -> dict[str, object]:
+        """The pair as a flat record: what ``--json`` prints and tables hold."""
+        return {
+            "layer": self.head.layer,
+            "head": self.head.head,
+            "document": self.document,
+            "dst": self.dst,
+            "src": self.src,
+            "token": self.token,
+            "multiple": self.multiple,
+            "attention": self.attention,
+        }
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the index keeps of one scanned window of a document: enough to show it."""
+
+    document: int
+    start: int
+    source: str
+    texts: tuple[str, ...]
+    ids: tuple[int, ...]
