@@ -1,0 +1,518 @@
+"""Names → a :class:`ModelSession`: model, tokenizer and one lock. The only user of transformer_lens.
+
+Patterns are read where they are made: an attention function of our own, registered with
+transformers' ``AttentionInterface``, computes exactly what the model's eager attention does and
+hands each layer's pattern to an observer before the next layer runs. Reading through
+``TransformerBridge`` hooks gives the same numbers and costs half a forward pass more; the Bridge is
+booted on a twin that shares the weights, serves as :attr:`ModelSession.bridge`, and is what the
+first reading of every model is checked against: a model whose patterns differ is refused by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attn import builtin
+from attn.config import BUILTIN_MODEL, settings
+from attn.errors import ContextTooLong, ModelError
+from attn.heads import HeadId, Tokens
+from attn.texts import token_texts
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+INTERFACE = "attn_observed"
+_PROBE = 24  # tokens in the reading that checks a model at load
+_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one layer did on one batch.
+
+    ``pattern`` (batch, head, dst, src) float32, rows sum to 1; rows of padding are undefined.
+    ``visible`` (batch or 1, dst) int64: how many sources the mask lets each row see.
+    """
+
+    layer: int
+    pattern: Tensor
+    visible: Tensor
+
+
+Observer = Callable[[Reading], None]
+
+
+class _Stop(Exception):
+    """Raised inside a forward pass when no later layer is wanted."""
+
+
+@dataclass
+class _Watch:
+    """What the attention function of one model reports to, and when it stops."""
+
+    observer: Observer | None = None
+    layers: frozenset[int] = frozenset()
+    last: int = -1
+    seen: dict[int, int] = field(default_factory=dict)  # id(module) → layer
+
+
+def _attend(
+    module: Any,
+    query: Tensor,  # (batch, head, dst, d_head)
+    key: Tensor,  # (batch, kv head, src, d_head)
+    value: Tensor,  # (batch, kv head, src, d_head)
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Eager attention, in float32 from the scores on, that shows its pattern to an observer."""
+    if kwargs.get("s_aux") is not None:
+        raise ModelError("This model's attention has learned sinks, which cannot be read yet.")
+    watch: _Watch = module.attn_watch
+    batch, n_heads, n_dst, d_head = query.shape
+    n_kv, n_src = key.shape[1], key.shape[2]
+    group = n_heads // n_kv
+    if scaling is None:
+        scaling = d_head**-0.5
+
+    # Grouped KV heads: fold the heads of a group into its rows instead of repeating the keys.
+    rows = query.reshape(batch, n_kv, group * n_dst, d_head)
+    scores = torch.matmul(rows, key.transpose(2, 3)).view(batch, n_heads, n_dst, n_src)
+    scores = scores * scaling
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    pattern = torch.softmax(scores, dim=-1, dtype=torch.float32)  # (batch, head, dst, src)
+
+    mixed = torch.matmul(pattern.to(value.dtype).view(batch, n_kv, group * n_dst, n_src), value)
+    mixed = mixed.view(batch, n_heads, n_dst, -1).transpose(1, 2).contiguous()
+
+    layer = int(module.layer_idx)
+    if watch.observer is not None and layer in watch.layers:
+        watch.observer(Reading(layer, pattern, _visible(attention_mask, n_dst, n_src, query)))
+    if layer >= watch.last:
+        raise _Stop
+    return mixed, None
+
+
+def _visible(mask: Tensor | None, n_dst: int, n_src: int, like: Tensor) -> Tensor:
+    """(batch or 1, dst) int64: the sources that the mask leaves to each row."""
+    if mask is None:
+        return torch.full((1, n_dst), n_src, dtype=torch.int64, device=like.device)
+    return (mask[:, 0] == 0).sum(-1)
+
+
+class ModelSession:
+    """A model on its device, its tokenizer, and the one lock around every use of it.
+
+    Made by :func:`load_model`. Safe to share between threads: forward passes take turns.
+
+    ``name`` as it was asked for; ``revision`` the commit of a Hub model or ""; ``n_layers``,
+    ``n_heads``, ``n_ctx`` (tokens); ``bidirectional`` whether rows see later positions;
+    ``hf`` the Hugging Face model; ``bridge`` the TransformerBridge on the same weights.
+    """
+
+    def __init__(
+        self, hf: Any, tokenizer: Any, *, name: str, device: str, dtype: str, revision: str = ""
+    ) -> None:
+        config = hf.config.get_text_config()
+        self.hf, self.tokenizer, self.name = hf.eval(), tokenizer, name
+        self.device, self.dtype, self.revision = device, dtype, revision
+        self.n_layers = int(config.num_hidden_layers)
+        self.n_heads = int(config.num_attention_heads)
+        self.n_vocab = int(config.vocab_size)
+        self.n_ctx = _context(config, tokenizer)
+        self.bidirectional = not _is_causal(hf)
+        first = tokenizer.bos_token_id if not self.bidirectional else tokenizer.cls_token_id
+        self.bos_id: int | None = first
+        self._lock = threading.Lock()
+        self._text_lock = threading.Lock()
+        self._iterating: int | None = None
+        self._visible: dict[int, dict[int, Tensor]] = {}
+        self.bridge = _bridge(self)
+        self._watch = _Watch()
+        _install(hf, self._watch, name)
+        self._check()
+
+    @property
+    def has_bos(self) -> bool:
+        """Whether the tokenizer has a token for the beginning of a text."""
+        return self.bos_id is not None
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 (hex) over all weights as loaded: names, types, shapes and bytes."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.hf.base_model.state_dict().items()):
+            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(memoryview(flat.numpy()))
+        return digest.hexdigest()
+
+    def encode(self, text: str, bos: bool | None = None, limit: int | None = None) -> Tokens:
+        """Tokenize a text.
+
+        ``bos`` puts the beginning-of-text token first (default: where the tokenizer has one);
+        ``limit`` keeps at most that many tokens, the BOS included. Special tokens spelled out in
+        the text stay literal text.
+        """
+        bos = self.has_bos if bos is None else bos
+        if bos and self.bos_id is None:
+            raise ModelError(f"The tokenizer of {self.name} has no BOS token: use --no-bos.")
+        ids, texts, truncated = [], [], False
+        if bos:
+            ids.append(self.bos_id)
+            texts.append(str(self.tokenizer.convert_ids_to_tokens(self.bos_id)))
+        room = None if limit is None else max(limit - len(ids), 0)
+        with self._text_lock:
+            got, shown = token_texts(self.tokenizer, text, room)
+        if room is not None and len(got) > room:
+            got, shown, truncated = got[:room], shown[:room], True
+        return Tokens(np.array(ids + got, np.int32), tuple(texts + shown), truncated)
+
+    def observe(
+        self,
+        ids: Tensor | np.ndarray | Sequence[Sequence[int]],
+        observer: Observer,
+        layers: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> None:
+        """Run the model and show each layer's :class:`Reading` to ``observer``, in layer order.
+
+        ``ids`` (batch, position) integers, shorter sequences padded on the right with any id;
+        ``lengths`` (batch,) their real lengths, which a bidirectional model needs. No layer above
+        the last one asked for is run. The observer must not keep the pattern, nor call this
+        session again. Raises :class:`ContextTooLong`, :class:`ModelError` for ids that the
+        vocabulary lacks.
+        """
+        batch = self._batch(ids)
+        wanted = frozenset(range(self.n_layers) if layers is None else layers)
+        if not wanted:
+            return
+        if min(wanted) < 0 or max(wanted) >= self.n_layers:
+            raise ModelError(f"{self.name} has layers 0 to {self.n_layers - 1}.")
+        inputs: dict[str, Any] = {"input_ids": batch}
+        if self.bidirectional and lengths is not None:
+            position = torch.arange(batch.shape[1], device=self.device)
+            ends = torch.as_tensor(list(lengths), device=self.device)
+            inputs["attention_mask"] = (position[None] < ends[:, None]).long()
+        seen: dict[int, Tensor] = {}
+
+        def watcher(reading: Reading) -> None:
+            seen[reading.layer] = reading.visible[0]
+            observer(reading)
+
+        with self._alone(), torch.no_grad():
+            self._watch.observer, self._watch.layers = watcher, wanted
+            self._watch.last = max(wanted)
+            try:
+                self.hf.base_model(**inputs, use_cache=False)
+            except _Stop:
+                pass
+            finally:
+                self._watch.observer = None
+        if lengths is None and len(seen) == self.n_layers:
+            self._visible[batch.shape[1]] = {k: v.cpu() for k, v in seen.items()}
+
+    def patterns(
+        self, ids: Tensor | np.ndarray | Sequence[Sequence[int]], layers: Sequence[int] | None = None
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield ``(layer, pattern)`` for one layer after the other, keeping none.
+
+        ``ids`` (batch, position); pattern (batch, head, dst, src) float32 on the model's device.
+        The next layer runs when the next pattern is asked for; the session is busy until the
+        iterator ends or is closed.
+        """
+        self._batch(ids)  # bad input fails here, not at the first step
+        return self._patterns(ids, layers)
+
+    def _patterns(self, ids: Any, layers: Sequence[int] | None) -> Iterator[tuple[int, Tensor]]:
+        """A forward pass in a thread of its own, which waits after each layer for the reader."""
+        ready, go = threading.Semaphore(0), threading.Semaphore(0)
+        box: list[Reading | BaseException | None] = []
+        closed = False
+
+        def hand_over(reading: Reading) -> None:
+            box.append(reading)
+            ready.release()
+            go.acquire()
+            if closed:
+                raise _Stop
+
+        def work() -> None:
+            try:
+                self.observe(ids, hand_over, layers)
+                box.append(None)
+            except BaseException as error:
+                box.append(error)
+            ready.release()
+
+        self._refuse_reentry()
+        worker = threading.Thread(target=work, name="attn-patterns", daemon=True)
+        reader = threading.get_ident()
+        worker.start()
+        try:
+            while True:
+                ready.acquire()
+                self._iterating = reader
+                item = box.pop()
+                if item is None:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                yield item.layer, item.pattern
+                del item
+                go.release()
+        finally:
+            closed = True
+            self._iterating = None
+            go.release()
+            worker.join()
+
+    def pattern(self, ids: Tensor | np.ndarray | Sequence[int], head: HeadId) -> Tensor:
+        """(dst, src) float32: one head's pattern on one sequence of ids (position,).
+
+        Runs no layer above the head's. Raises :class:`HeadError` for a head the model lacks.
+        """
+        head.check(self.n_layers, self.n_heads)
+        kept: list[Tensor] = []
+        self.observe(
+            torch.as_tensor(ids)[None],
+            lambda reading: kept.append(reading.pattern[0, head.head].clone()),
+            layers=[head.layer],
+        )
+        return kept[0]
+
+    def visible(self, layer: int, n: int) -> Tensor:
+        """(dst,) int64: how many sources each row of a sequence of ``n`` tokens sees in a layer."""
+        if n not in self._visible:
+            self.observe(torch.zeros((1, n), dtype=torch.int64), lambda reading: None)
+        return self._visible[n][layer]
+
+    def _batch(self, ids: Any) -> Tensor:
+        batch = torch.as_tensor(ids).to(self.device, torch.int64)
+        if batch.ndim != 2 or batch.numel() == 0:
+            raise ModelError("Token ids come as (batch, position), with at least one token.")
+        if batch.shape[1] > self.n_ctx:
+            raise ContextTooLong(batch.shape[1], self.n_ctx)
+        if int(batch.min()) < 0 or int(batch.max()) >= self.n_vocab:
+            raise ModelError(f"Token ids of {self.name} run from 0 to {self.n_vocab - 1}.")
+        return batch
+
+    def _refuse_reentry(self) -> None:
+        if self._iterating == threading.get_ident():
+            raise ModelError("This thread is still reading patterns: close that iterator first.")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self._refuse_reentry()
+        with self._lock:
+            yield
+
+    def _check(self) -> None:
+        """Compare a first reading with the Bridge's, in all layers; refuse the model if it differs."""
+        n = min(_PROBE, self.n_ctx)
+        ids = (torch.arange(n, dtype=torch.int64) * 7919 + 11).remainder(self.n_vocab)[None]
+        ours: dict[int, Tensor] = {}
+        self.observe(ids, lambda reading: ours.__setitem__(reading.layer, reading.pattern.cpu()))
+        names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(self.n_layers)]
+        with torch.no_grad():
+            _, cache = self.bridge.run_with_cache(ids.to(self.device), names_filter=names)
+        for layer, name in enumerate(names):
+            if layer not in ours or name not in cache:
+                raise ModelError(f"Layer {layer} of {self.name} has no attention that can be read.")
+            theirs = cache[name].float().cpu()
+            if theirs.shape != ours[layer].shape or not torch.allclose(
+                theirs, ours[layer], atol=_TOLERANCE[self.dtype], equal_nan=True
+            ):
+                raise ModelError(
+                    f"The attention of {self.name} cannot be read correctly (layer {layer} differs "
+                    f"from the model's own eager attention): choose another model."
+                )
+
+
+def load_model(
+    name: str | None = None, device: str = "auto", dtype: str = "float32"
+) -> ModelSession:
+    """Load a model by name.
+
+    ``name``: ``smollm2-135m`` (built in; the default unless ``ATTN_MODEL`` says otherwise), a
+    Hugging Face id with an optional ``@revision``, or a local folder. ``device``: ``auto`` (CUDA,
+    then MPS, then CPU) or a torch device. ``dtype``: ``float32``, ``bfloat16`` or ``float16``.
+    Raises :class:`ModelError` (:class:`BuiltinMissing` before ``python -m attn fetch``).
+    """
+    name = name or settings().model
+    if dtype not in DTYPES:
+        raise ModelError(f"{dtype!r} is not a dtype: choose {', '.join(DTYPES)}.")
+    device = _device(device)
+    path, revision = _locate(name)
+    with _quiet():
+        hf, tokenizer = _pretrained(name, path, revision, DTYPES[dtype])
+        hf = hf.to(device)
+        commit = getattr(hf.config, "_commit_hash", None) or revision or ""
+        return ModelSession(
+            hf, tokenizer, name=name, device=device, dtype=dtype, revision=str(commit)
+        )
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"Device {device!r} is not available here: use cpu or auto.") from error
+    return device
+
+
+def _locate(name: str) -> tuple[str, str | None]:
+    """A model's name → what `from_pretrained` takes, and the revision asked for."""
+    if name == BUILTIN_MODEL:
+        return str(builtin.folder()), None
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"Folder {name} holds no model: it lacks config.json.")
+        return str(folder), None
+    path, _, revision = name.partition("@")
+    if not path or path.startswith((".", "/", "~")) or path.count("/") > 1:
+        raise ModelError(
+            f"There is no model {name!r}: give {BUILTIN_MODEL}, a Hugging Face id or a folder."
+        )
+    return path, revision or None
+
+
+def _pretrained(name: str, path: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any]:
+    """Model and tokenizer, by the safe ways of loading: no remote code, no pickle, no kernels."""
+    import transformers
+    from transformers.models.auto import modeling_auto as auto
+
+    where: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    try:
+        config = transformers.AutoConfig.from_pretrained(path, **where)
+        kind = config.model_type
+        masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and (
+            kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+            or any("MaskedLM" in a for a in config.architectures or [])
+        )
+        if not masked and kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+            raise ModelError(f"{name} ({kind}) is not a language model whose heads can be read.")
+        loader = transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM
+        hf = loader.from_pretrained(
+            path, dtype=dtype, attn_implementation="eager", use_safetensors=True, **where
+        )
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path, **where)
+    except ModelError:
+        raise
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        raise ModelError(_reason(name, error)) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise ModelError(f"{name} has no fast tokenizer, which token texts are taken from.")
+    if not hf.config.architectures:
+        hf.config.architectures = [type(hf).__name__]
+    if not tokenizer.name_or_path:
+        tokenizer.name_or_path = path
+    return hf, tokenizer
+
+
+def _reason(name: str, error: Exception) -> str:
+    """One sentence for what went wrong in loading a model."""
+    text = str(error)
+    if "gated" in text or "401" in text or "403" in text:
+        return f"{name} is gated or private: log in with `hf auth login` and accept its terms."
+    if "safetensors" in text:
+        return f"{name} has no weights as safetensors, which alone are loaded: choose another."
+    if any(word in text for word in ("not a valid model identifier", "404", "Repo id")):
+        return f"There is no model {name!r}: give {BUILTIN_MODEL}, a Hugging Face id or a folder."
+    if any(word in text for word in ("connect", "offline", "resolve", "timed out", "couldn't")):
+        return (
+            f"Model {name!r} is not on this machine and the Hugging Face Hub cannot be reached: "
+            f"check the network, or use {BUILTIN_MODEL} or a local folder."
+        )
+    first = " ".join(text.split())[:200]
+    return f"Model {name!r} cannot be loaded ({first}): choose another model or revision."
+
+
+def _is_causal(hf: Any) -> bool:
+    return "MaskedLM" not in type(hf).__name__
+
+
+def _context(config: Any, tokenizer: Any) -> int:
+    """The longest sequence that the model takes, in tokens."""
+    for name in ("max_position_embeddings", "seq_length"):
+        if getattr(config, name, None):
+            return int(getattr(config, name))
+    limit = int(getattr(tokenizer, "model_max_length", 0) or 0)
+    return limit if 0 < limit < 10**7 else 2048
+
+
+def _install(hf: Any, watch: _Watch, name: str) -> None:
+    """Make a model compute attention with :func:`_attend`, reporting to ``watch``."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+    AttentionInterface.register(INTERFACE, _attend)
+    AttentionMaskInterface.register(INTERFACE, eager_mask)
+    for module in hf.modules():
+        module.__dict__["attn_watch"] = watch
+    hf.set_attn_implementation(INTERFACE)
+    if hf.config.get_text_config()._attn_implementation != INTERFACE:
+        raise ModelError(f"The attention of {name} ({hf.config.model_type}) cannot be read yet.")
+
+
+def _bridge(session: ModelSession) -> Any:
+    """A TransformerBridge on a twin of the model that shares its weights."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    hf = session.hf
+    shared = {id(t): t for t in [*hf.parameters(), *hf.buffers()]}
+    twin = copy.deepcopy(hf, memo=shared)
+    try:
+        return TransformerBridge.boot_transformers(
+            session.tokenizer.name_or_path,
+            hf_model=twin,
+            tokenizer=session.tokenizer,
+            device=session.device,
+            dtype=DTYPES[session.dtype],
+        )
+    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        raise ModelError(
+            f"TransformerBridge cannot read {session.name} ({hf.config.model_type}): "
+            f"choose another model."
+        ) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence transformers' chatter while a model loads; errors are still raised."""
+    import transformers
+
+    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub", "root")]
+    levels = [logger.level for logger in loggers]
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
