@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -198,8 +199,8 @@ class Index:
     def _read_head(self, head: HeadId) -> pa.Table:
         return self._table(store.layer_file(head.layer), head.head)
 
-    def _read_group(self, group: int) -> list[dict[str, object]]:
-        rows: list[dict[str, object]] = self._table(store.DOCUMENTS, group).to_pylist()
+    def _read_group(self, group: int) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = self._table(store.DOCUMENTS, group).to_pylist()
         return rows
 
     def _table(self, name: str, group: int | None) -> pa.Table:
@@ -213,9 +214,9 @@ class Index:
             ) from error
 
 
-def _example(head: HeadId, row: dict[str, object]) -> Example:
+def _example(head: HeadId, row: dict[str, Any]) -> Example:
     values = {k: row[k] for k in ("document", "dst", "src", "token", "multiple", "attention")}
-    return Example(head=head, row=np.array(row["row"], np.float32), **values)  # type: ignore[arg-type]
+    return Example(head=head, row=np.array(row["row"], np.float32), **values)
 
 
 def _first_of_each(values: np.ndarray) -> np.ndarray:

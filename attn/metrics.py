@@ -105,7 +105,8 @@ def entropy(pattern: Tensor, context: Context) -> Tensor:
     """
     import torch
 
-    return torch.special.entr(pattern).sum(-1) / float(np.log(2.0))
+    bits: Tensor = torch.special.entr(pattern).sum(-1) / float(np.log(2.0))
+    return bits
 
 
 def distance(pattern: Tensor, context: Context) -> Tensor:
@@ -128,7 +129,8 @@ def _masked(pattern: Tensor, weight: Tensor) -> Tensor:
     """(batch, head, dst): the sum over sources of attention times a weight."""
     import torch
 
-    return torch.linalg.vecdot(pattern, weight)
+    total: Tensor = torch.linalg.vecdot(pattern, weight)
+    return total
 
 
 @dataclass(frozen=True)

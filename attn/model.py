@@ -1,4 +1,4 @@
-"""Names → a :class:`ModelSession`: model, tokenizer and one lock. The only user of transformer_lens.
+"""Names → a :class:`ModelSession`: model, tokenizer and lock. The only user of transformer_lens.
 
 Patterns are read where they are made: an attention function of our own, registered with
 transformers' ``AttentionInterface``, computes exactly what the model's eager attention does and
@@ -229,7 +229,9 @@ class ModelSession:
             self._visible[batch.shape[1]] = {k: v.cpu() for k, v in seen.items()}
 
     def patterns(
-        self, ids: Tensor | np.ndarray | Sequence[Sequence[int]], layers: Sequence[int] | None = None
+        self,
+        ids: Tensor | np.ndarray | Sequence[Sequence[int]],
+        layers: Sequence[int] | None = None,
     ) -> Iterator[tuple[int, Tensor]]:
         """Yield ``(layer, pattern)`` for one layer after the other, keeping none.
 
@@ -324,7 +326,7 @@ class ModelSession:
             yield
 
     def _check(self) -> None:
-        """Compare a first reading with the Bridge's, in all layers; refuse the model if it differs."""
+        """Compare a first reading with the Bridge's, layer by layer; refuse what differs."""
         n = min(_PROBE, self.n_ctx)
         ids = (torch.arange(n, dtype=torch.int64) * 7919 + 11).remainder(self.n_vocab)[None]
         ours: dict[int, Tensor] = {}

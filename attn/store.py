@@ -1,10 +1,10 @@
 """The index's files: their schemas, writing them, verifying them. No torch.
 
-``manifest.json``       what was scanned and how, and the SHA-256 of every other file; written last
-``documents.parquet``   the scanned windows: ids and display texts, a row group every few documents
-``heads.parquet``       a row a head: counts and metrics
-``examples/L00.parquet`` a file a layer, a row group a head: its kept pairs by falling multiple, each
-                        with its row of attention and its rank in every list it is in (-1: not in it)
+- ``manifest.json``: what was scanned and how, and the SHA-256 of every other file; written last
+- ``documents.parquet``: the scanned windows, their ids and display texts
+- ``heads.parquet``: a row a head, its counts and metrics
+- ``examples/L00.parquet``: a file a layer, a row group a head; its kept pairs by falling multiple,
+  each with its row of attention and its rank in every list (-1 where it is not in that list)
 """
 
 from __future__ import annotations
@@ -265,7 +265,9 @@ def verify(folder: Path) -> None:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != MANIFEST and name not in manifest.files:
-            raise IndexDamaged(f"File {name} does not belong to the index {folder.name}: remove it.")
+            raise IndexDamaged(
+                f"File {name} does not belong to the index {folder.name}: remove it."
+            )
 
 
 def sha256(path: Path) -> str:

@@ -102,7 +102,8 @@ class Pairs:
     def empty(cls, width: int, device: str = "cpu") -> Pairs:
         whole = [torch.zeros(0, dtype=torch.int64, device=device) for _ in range(3)]
         real = [torch.zeros(0, device=device) for _ in range(2)]
-        return cls(*whole, *real, torch.zeros((0, width), dtype=torch.float16, device=device))
+        rows = torch.zeros((0, width), dtype=torch.float16, device=device)
+        return cls(whole[0], whole[1], whole[2], real[0], real[1], rows)
 
     def _all(self) -> list[Tensor]:
         return [self.group, self.order, self.place, self.multiple, self.attention, self.rows]
