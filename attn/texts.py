@@ -30,9 +30,7 @@ def _piece(token: str) -> str:
     return "⋯"
 
 
-def token_texts(
-    tokenizer: Any, text: str, limit: int | None = None
-) -> tuple[list[int], list[str]]:
+def token_texts(tokenizer: Any, text: str, limit: int | None = None) -> tuple[list[int], list[str]]:
     """Ids and display texts of a text's tokens, no special token added or recognised.
 
     ``limit``: how many tokens will be used; a much longer text is not tokenized to its end.
