@@ -120,6 +120,7 @@ class DocumentWriter:
         self.documents = self.tokens = 0
 
     def add(self, record: Record) -> None:
+        """Append a window."""
         self._digest.update(f"{record.document} {record.start} {record.id} ".encode())
         self._digest.update(np.array(record.ids, "<i4").tobytes())
         self.documents += 1
@@ -141,6 +142,7 @@ class DocumentWriter:
         return self._digest.hexdigest()
 
     def close(self) -> None:
+        """Write what is waiting and the file's end."""
         self._flush()
         self._file.close()
 
@@ -179,6 +181,7 @@ class HeadPairs:
 
 
 def layer_file(layer: int) -> str:
+    """The name of a layer's file of examples."""
     return f"examples/L{layer:02d}.parquet"
 
 
@@ -271,6 +274,7 @@ def verify(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
+    """A file's SHA-256, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -100,6 +100,7 @@ class Pairs:
 
     @classmethod
     def empty(cls, width: int, device: str = "cpu") -> Pairs:
+        """No pairs; rows of them would be ``width`` sources long."""
         whole = [torch.zeros(0, dtype=torch.int64, device=device) for _ in range(3)]
         real = [torch.zeros(0, device=device) for _ in range(2)]
         rows = torch.zeros((0, width), dtype=torch.float16, device=device)
@@ -109,9 +110,11 @@ class Pairs:
         return [self.group, self.order, self.place, self.multiple, self.attention, self.rows]
 
     def take(self, index: Tensor) -> Pairs:
+        """Those at ``index``, in its order."""
         return Pairs(*(tensor[index] for tensor in self._all()))
 
     def join(self, other: Pairs) -> Pairs:
+        """These, then the others."""
         return Pairs(*(torch.cat(two) for two in zip(self._all(), other._all(), strict=True)))
 
 

@@ -1,0 +1,67 @@
+"""Every command in the README runs, as a user would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
+MAKE = {"make app", "make test"}  # the whole run is `make test`; `make app` has a test of its own
+
+
+def run(command: str, index: Path | None, env: dict[str, str]) -> str:
+    words = shlex.split(command.replace("INDEX", str(index)))
+    assert words[0] == "python"
+    done = subprocess.run(
+        [sys.executable, *words[1:]], cwd=ROOT, env=env, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory, builtin: Path) -> dict[str, str]:
+    return os.environ | {"ATTN_INDEXES": str(tmp_path_factory.mktemp("indexes"))}
+
+
+def test_the_readme_says_commands() -> None:
+    assert len([c for c in COMMANDS if c.startswith("python -m attn")]) >= 8
+    assert set(COMMANDS) >= MAKE
+    assert all(c in MAKE or c.startswith("python ") for c in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "INDEX" in c])
+def test_a_question_to_an_index(command: str, sample_index: Path, env: dict[str, str]) -> None:
+    out = run(command, sample_index, env)
+    assert out.strip()
+    if "--json" in command:
+        assert all(line.startswith('{"layer": 18, "head": 6') for line in out.splitlines())
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if "INDEX" not in c and c.startswith("python -m")]
+)
+def test_fetch_and_scan(command: str, env: dict[str, str]) -> None:
+    folder = Path(run(command, None, env).strip().splitlines()[-1])
+    assert folder.is_dir()
+
+
+def test_the_benchmark(env: dict[str, str]) -> None:
+    (command,) = (c for c in COMMANDS if c.startswith("python benchmarks/scan_speed.py"))
+    assert "median" in run(f"{command} --rounds 1 --batch 2", None, env)
+
+
+def test_make_app_is_what_the_makefile_does() -> None:
+    dry = subprocess.run(
+        ["make", "-n", "app"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "streamlit run app.py" in dry.stdout
+    assert "-m attn scan" in dry.stdout
