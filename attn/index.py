@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from attn import store
@@ -139,20 +140,16 @@ class Index:
             raise QueryError(f"Examples are ranked by {' or '.join(BY)}, not by {by!r}.")
         if reverse and by != "multiple":
             raise QueryError("The reversed ranking is by multiple: leave out --by or --reverse.")
-        column = {"multiple": "top", "attention": "attention"}[by]
-        whole = True
-        if reverse:
-            column = "bottom"
-        elif one_per_document and by == "multiple":
-            column, one_per_document = "by_document", False
-        elif one_per_document:
-            whole = False
+        column = "bottom" if reverse else {"multiple": "top", "attention": "attention"}[by]
+        if one_per_document and column == "top" and token is None:
+            return self._ranking(head, self._ranked(head, "by_document"), n, whole=True)
         table = self._ranked(head, column)
-        if reverse and one_per_document:
-            whole = False
+        whole = len(table) >= self.pairs(head) or (token is None and not one_per_document)
+        if token is not None:
+            table = table.filter(pc.equal(table["token"], token))
         if one_per_document:
             table = table.take(_first_of_each(table["document"].to_numpy()))
-        return self._ranking(head, table, n, token, whole)
+        return self._ranking(head, table, n, whole)
 
     def random(
         self, head: HeadId, n: int = 10, *, seed: int = 0, token: str | None = None
@@ -160,17 +157,15 @@ class Index:
         """Pairs above average drawn uniformly without replacement, from the index's sample."""
         table = self._ranked(head, "sample")
         order = np.random.default_rng(seed).permutation(len(table))
-        return self._ranking(head, table.take(order), n, token, True)
+        whole = token is None or len(table) >= self.pairs(head)
+        table = table.take(order)
+        if token is not None:
+            table = table.filter(pc.equal(table["token"], token))
+        return self._ranking(head, table, n, whole)
 
-    def _ranking(
-        self, head: HeadId, table: pa.Table, n: int, token: str | None, whole: bool
-    ) -> Ranking:
+    def _ranking(self, head: HeadId, table: pa.Table, n: int, whole: bool) -> Ranking:
         if n < 1:
             raise QueryError("Ask for at least one example.")
-        complete = len(table) >= self.pairs(head)
-        if token is not None:
-            table = table.filter(pa.compute.equal(table["token"], token))
-            whole = complete
         some = table.slice(0, n).to_pylist()
         examples = tuple(_example(head, row) for row in some)
         return Ranking(examples, self.pairs(head), len(table), whole)
@@ -205,10 +200,13 @@ class Index:
 
     def _table(self, name: str, group: int | None) -> pa.Table:
         """A file's table, or one row group of it; page checksums are checked."""
+        path = self.path / name
         try:
-            with pq.ParquetFile(self.path / name, page_checksum_verification=True) as file:
+            if store.footer(path) != self.manifest.files[name].footer:
+                raise OSError("its footer is not the one that was written")
+            with pq.ParquetFile(path, page_checksum_verification=True) as file:
                 return file.read() if group is None else file.read_row_group(group)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, KeyError, pa.ArrowException) as error:
             raise IndexDamaged(
                 f"File {name} of the index {self.name} cannot be read: scan again."
             ) from error

@@ -416,14 +416,22 @@ def _pretrained(name: str, path: str, revision: str | None, dtype: torch.dtype) 
         if not masked and kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
             raise ModelError(f"{name} ({kind}) is not a language model whose heads can be read.")
         loader = transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM
-        hf = loader.from_pretrained(
-            path, dtype=dtype, attn_implementation="eager", use_safetensors=True, **where
+        hf, loaded = loader.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation="eager",
+            use_safetensors=True,
+            output_loading_info=True,
+            **where,
         )
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **where)
     except ModelError:
         raise
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+    except Exception as error:  # whatever a broken file makes three libraries raise
         raise ModelError(_reason(name, error)) from error
+    if loaded["missing_keys"]:
+        missing = min(loaded["missing_keys"])
+        raise ModelError(f"The weights of {name} are not complete ({missing} is missing).")
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{name} has no fast tokenizer, which token texts are taken from.")
     if not hf.config.architectures:

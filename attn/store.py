@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -56,6 +56,14 @@ _EXAMPLES = pa.schema(
 )
 
 
+class FileRecord(NamedTuple):
+    """A file of the index: its size, the SHA-256 of its bytes and that of its Parquet footer."""
+
+    size: int
+    sha256: str
+    footer: str
+
+
 @dataclass(frozen=True)
 class Manifest:
     """What was scanned and how. Everything in it is decided by the scan's input alone."""
@@ -83,7 +91,7 @@ class Manifest:
     seed: int
     notices: tuple[str, ...]
     groups: tuple[int, ...]  # the first document of each row group of documents.parquet
-    files: Mapping[str, tuple[int, str]]  # name → (bytes, SHA-256)
+    files: Mapping[str, FileRecord]
     format: int = FORMAT
 
     @property
@@ -212,7 +220,12 @@ def _options() -> dict[str, Any]:
 def write_manifest(folder: Path, **values: Any) -> Manifest:
     """Hash every file, then write the manifest, under a temporary name first."""
     names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    files = {name: ((folder / name).stat().st_size, sha256(folder / name)) for name in names}
+    files = {
+        name: FileRecord(
+            (folder / name).stat().st_size, sha256(folder / name), footer(folder / name)
+        )
+        for name in names
+    }
     for name in names:
         _sync(folder / name)
     manifest = Manifest(files=files, **values)
@@ -244,10 +257,20 @@ def read_manifest(folder: Path) -> Manifest:
     wanted = {field.name for field in fields(Manifest)}
     if set(values) != wanted:
         raise IndexDamaged(f"The manifest of {folder} lacks or adds fields: scan again.")
-    for name in ("notices", "groups"):
-        values[name] = tuple(values[name])
+    try:
+        for name in ("notices", "groups"):
+            values[name] = tuple(values[name])
+        values["files"] = {name: _file_record(*told) for name, told in values["files"].items()}
+        for field in fields(Manifest):
+            if (
+                field.type in ("int", "bool", "str")
+                and type(values[field.name]).__name__ != field.type
+            ):
+                raise TypeError(field.name)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise IndexDamaged(f"The manifest of {folder} is broken: scan again.") from error
     manifest = Manifest(**values)
-    for name, (size, _) in manifest.files.items():
+    for name, (size, _, _) in manifest.files.items():
         path = folder / name
         if not path.is_file() or path.stat().st_size != size:
             raise IndexDamaged(
@@ -262,7 +285,7 @@ def verify(folder: Path) -> None:
     Raises :class:`IndexDamaged` that names the first damaged or foreign file.
     """
     manifest = read_manifest(folder)
-    for name, (_, digest) in manifest.files.items():
+    for name, (_, digest, _) in manifest.files.items():
         if sha256(folder / name) != digest:
             raise IndexDamaged(f"File {name} of the index {folder.name} is damaged: scan again.")
     for path in sorted(folder.rglob("*")):
@@ -277,6 +300,21 @@ def sha256(path: Path) -> str:
     """A file's SHA-256, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def footer(path: Path) -> str:
+    """The SHA-256, in hex, of a Parquet file's footer, which page checksums leave out."""
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(-min(8 + length, file.tell() + 4), os.SEEK_END)
+        return hashlib.sha256(file.read()).hexdigest()
+
+
+def _file_record(size: int, digest: str, end: str) -> FileRecord:
+    if not (isinstance(size, int) and isinstance(digest, str) and isinstance(end, str)):
+        raise TypeError("not a file's record")
+    return FileRecord(size, digest, end)
 
 
 def _sync(path: Path) -> None:

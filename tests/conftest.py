@@ -1,0 +1,223 @@
+"""Models, texts and indexes that the tests share; what is costly is made once a test session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported anywhere
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+
+N_CTX = 128
+SAMPLE_DOCS = 40
+
+TRAINING = (
+    "the cat sat on the mat and the dog sat on the log",
+    "Anna gave the book to Ben, and Ben gave the book back to Anna.",
+    'She said: "the price is 120, not 210" and left the room.',
+    "one two three four five six seven eight nine ten",
+)
+
+DOCUMENTS = (
+    "the cat sat on the mat and the dog sat on the mat, and the cat and the dog sat there",
+    "Anna gave the book to Ben. Ben gave the book to Cora. Cora gave the book to Anna.",
+    "A smile 😀 here and a smile 😀 there — “quoted” and ‘quoted’ again, “quoted”",
+    "x",
+    "1, 2, 3; 1, 2, 3; (1, 2, 3); [1, 2, 3]; {1: 2, 2: 3, 3: 1} and so on",
+    "She said: <s> the price is 120 </s> and then <|endoftext|> the price is 210, not 120.",
+    "naïve café 日本語 日本語 αβγ naïve café and back to plain words at the end",
+    " ".join(["one two three four five six seven eight nine ten"] * 6),
+    "short one",
+    "the cat sat on the mat and the dog sat on the mat, and the cat and the dog sat there",
+    "Where is the log? The log is under the mat. Where is the mat? The mat is on the log.",
+)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """A tiny model three ways: its folder, a session of it, and plain eager Hugging Face."""
+
+    folder: Path
+    session: Any
+    plain: Any
+
+    def ids(self, text: str, bos: bool = False, ctx: int | None = None) -> list[int]:
+        """Token ids by the tokenizer alone, special tokens in the text taken literally."""
+        tokenizer = self.session.tokenizer
+        ids = tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        first = [tokenizer.bos_token_id] if bos else []
+        return (first + list(ids))[:ctx]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _threads() -> None:
+    import torch
+
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+def plain_model(folder: Path) -> Any:
+    """The model of a folder as plain Hugging Face loads it, with eager attention, in float32."""
+    import torch
+    import transformers
+
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, attn_implementation="eager", dtype=torch.float32
+    ).eval()
+
+
+def save_tokenizer(folder: Path, special: dict[str, str]) -> int:
+    """Train a byte-level BPE tokenizer of some 330 tokens into ``folder``; returns its size."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=sorted(set(special.values())),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TRAINING * 5, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
+    fast.save_pretrained(folder)
+    return len(fast)
+
+
+def save_gpt2(folder: Path, change: Callable[[Any], None] | None = None) -> Path:
+    """Two layers of four heads with random weights; no BOS. ``change`` may edit the model."""
+    import torch
+    import transformers
+
+    size = save_tokenizer(folder, {"eos_token": "<|endoftext|>"})
+    config = transformers.GPT2Config(
+        vocab_size=size,
+        n_positions=N_CTX,
+        n_embd=32,
+        n_layer=2,
+        n_head=4,
+        initializer_range=0.4,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    torch.manual_seed(1)
+    model = transformers.GPT2LMHeadModel(config)
+    if change:
+        change(model)
+    model.save_pretrained(folder)
+    return folder
+
+
+def save_llama(folder: Path) -> Path:
+    """Two layers of four heads on two KV heads with random weights; the tokenizer has a BOS."""
+    import torch
+    import transformers
+
+    size = save_tokenizer(folder, {"bos_token": "<s>", "eos_token": "</s>"})
+    config = transformers.LlamaConfig(
+        vocab_size=size,
+        max_position_embeddings=N_CTX,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.25,
+        bos_token_id=1,
+        eos_token_id=0,
+    )
+    torch.manual_seed(2)
+    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random two-layer GPT-2; its tokenizer has no BOS."""
+    return save_gpt2(tmp_path_factory.mktemp("models") / "tiny-gpt2")
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a random two-layer Llama with grouped KV heads; its tokenizer has a BOS."""
+    return save_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def uniform_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of the tiny GPT-2 with query and key weights of zero: every head is uniform."""
+    import torch
+
+    def flatten(model: Any) -> None:
+        with torch.no_grad():
+            for block in model.transformer.h:
+                block.attn.c_attn.weight[:, :64] = 0
+                block.attn.c_attn.bias[:64] = 0
+
+    return save_gpt2(tmp_path_factory.mktemp("models") / "uniform-gpt2", flatten)
+
+
+def _tiny(folder: Path) -> Tiny:
+    from attn.model import load_model
+
+    return Tiny(folder, load_model(str(folder), device="cpu"), plain_model(folder))
+
+
+@pytest.fixture(scope="session")
+def gpt2(tiny_gpt2: Path) -> Tiny:
+    """The tiny GPT-2, loaded."""
+    return _tiny(tiny_gpt2)
+
+
+@pytest.fixture(scope="session")
+def llama(tiny_llama: Path) -> Tiny:
+    """The tiny Llama, loaded."""
+    return _tiny(tiny_llama)
+
+
+@pytest.fixture(scope="session", params=["gpt2", "llama"])
+def tiny(request: pytest.FixtureRequest) -> Tiny:
+    """Each tiny model in turn."""
+    found: Tiny = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture(scope="session")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of eleven lines: repeats, an emoji, curly quotes, a long one, a one-token one."""
+    path = tmp_path_factory.mktemp("corpus") / "lines.txt"
+    path.write_text("\n".join(DOCUMENTS) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def builtin() -> Path:
+    """Folder of the built-in model, converted; fetched where it is not there yet."""
+    from attn import builtin
+
+    return builtin.fetch()
+
+
+@pytest.fixture(scope="session")
+def session(builtin: Path) -> Any:
+    """A session of the built-in model on the CPU, in float32."""
+    from attn.model import load_model
+
+    return load_model("smollm2-135m", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def sample_index(session: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an index: the built-in model over the first 40 documents of the sample."""
+    from attn.corpus import load_corpus
+    from attn.scan import scan
+
+    out = tmp_path_factory.mktemp("indexes")
+    return scan(session, load_corpus("sample", docs=SAMPLE_DOCS), out=out)

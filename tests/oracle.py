@@ -1,0 +1,240 @@
+"""A second implementation, from the definitions alone: plain loops, nothing shared with ``attn``.
+
+It starts from plain Hugging Face eager attentions of one unpadded sequence at a time, works in
+float64 and is meant to be read next to DESIGN.md's table of words. Only causal models.
+
+``check_ranking`` compares a list of examples with what the definitions ask for. Two correct
+computations of a pattern differ by about 1e-7, so pairs whose scores are closer than ``NEAR``
+may come in either order, and a pair whose multiple is that close to 1 may or may not be in.
+Everything else must match exactly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+NEAR = 1e-5
+
+Key = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One (document, dst, src) with its scores."""
+
+    document: int
+    dst: int
+    src: int
+    multiple: float
+    attention: float
+
+    @property
+    def key(self) -> Key:
+        return (self.document, self.dst, self.src)
+
+
+@dataclass(frozen=True)
+class Text:
+    """One scanned document: its place, its ids, and its patterns (layer, head, dst, src)."""
+
+    document: int
+    ids: list[int]
+    patterns: np.ndarray
+
+
+def attentions(model: Any, ids: Sequence[int]) -> np.ndarray:
+    """(layer, head, dst, src) float64 from a plain Hugging Face model with eager attention."""
+    import torch
+
+    assert model.config._attn_implementation == "eager"
+    with torch.no_grad():
+        out = model(torch.tensor([list(ids)]), output_attentions=True, use_cache=False)
+    assert out.attentions is not None
+    assert len(out.attentions) == model.config.num_hidden_layers
+    assert all(layer is not None for layer in out.attentions)
+    return np.stack([layer[0].double().numpy() for layer in out.attentions])
+
+
+def read(model: Any, documents: Iterable[tuple[int, Sequence[int]]]) -> list[Text]:
+    """Patterns of every (place, ids)."""
+    return [Text(place, list(ids), attentions(model, ids)) for place, ids in documents]
+
+
+def visible(dst: int) -> int:
+    """How many sources the causal mask lets a row see."""
+    return dst + 1
+
+
+def multiples(pattern: np.ndarray) -> np.ndarray:
+    """(dst, src): how many times its row's average each source got."""
+    table = np.zeros_like(pattern)
+    for dst in range(len(pattern)):
+        average = 1 / visible(dst)
+        for src in range(visible(dst)):
+            table[dst, src] = pattern[dst, src] / average
+    return table
+
+
+def pairs_above(
+    texts: Sequence[Text],
+    layer: int,
+    head: int,
+    *,
+    min_row: int = 10,
+    skip_first: bool = True,
+    least: float = 1.0,
+) -> list[Pair]:
+    """Every pair of a head whose multiple is more than ``least``, in the rows counted."""
+    found = []
+    for text in texts:
+        pattern = text.patterns[layer, head]
+        table = multiples(pattern)
+        for dst in range(min_row, len(text.ids)):
+            for src in range(visible(dst)):
+                if src == 0 and skip_first:
+                    continue
+                if table[dst, src] > least:
+                    pair = Pair(text.document, dst, src, table[dst, src], pattern[dst, src])
+                    found.append(pair)
+    return found
+
+
+def row_numbers(pattern: np.ndarray, ids: Sequence[int], dst: int) -> dict[str, float]:
+    """The metrics of one row of a pattern (dst, src)."""
+    row = pattern[dst]
+    seen = range(visible(dst))
+    return {
+        "self": float(row[dst]),
+        "previous": float(row[dst - 1]) if dst else 0.0,
+        "sink": float(row[0]),
+        "duplicate": sum(float(row[src]) for src in range(dst) if ids[src] == ids[dst]),
+        "induction": sum(
+            float(row[src])
+            for src in range(1, dst + 1)
+            if src - 1 < dst and ids[src - 1] == ids[dst]
+        ),
+        "entropy": -sum(float(row[src]) * math.log2(row[src]) for src in seen if row[src] > 0),
+        "distance": sum(float(row[src]) * abs(dst - src) for src in seen),
+    }
+
+
+def head_numbers(
+    texts: Sequence[Text], layer: int, head: int, min_row: int = 10
+) -> dict[str, float]:
+    """The metrics of a head: means over its counted rows, and how many ``rows`` they are."""
+    rows = [
+        row_numbers(text.patterns[layer, head], text.ids, dst)
+        for text in texts
+        for dst in range(min_row, len(text.ids))
+    ]
+    means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    return {**means, "rows": len(rows)}
+
+
+def random_numbers(texts: Sequence[Text], layer: int, head: int) -> dict[str, float]:
+    """The metrics on sequences that say the same tokens twice, over the second copy's rows."""
+    totals = {"induction_random": 0.0, "duplicate_random": 0.0, "previous_random": 0.0}
+    rows = 0
+    for text in texts:
+        length = len(text.ids) // 2
+        start = len(text.ids) - length
+        assert text.ids[start - length : start] == text.ids[start:]
+        pattern = text.patterns[layer, head]
+        for dst in range(start, start + length):
+            totals["induction_random"] += pattern[dst, dst - (length - 1)]
+            totals["duplicate_random"] += pattern[dst, dst - length]
+            totals["previous_random"] += pattern[dst, dst - 1]
+            rows += 1
+    return {name: total / rows for name, total in totals.items()}
+
+
+def by_multiple(pair: Pair) -> float:
+    return pair.multiple
+
+
+def by_attention(pair: Pair) -> float:
+    return pair.attention
+
+
+def ranked(
+    pairs: Iterable[Pair], score: Callable[[Pair], float] = by_multiple, *, reverse: bool = False
+) -> list[Pair]:
+    """Pairs by falling score (rising with ``reverse``); ties by document, dst, src."""
+    sign = 1 if reverse else -1
+    return sorted(pairs, key=lambda pair: (sign * score(pair), pair.key))
+
+
+def best_of_each(
+    pairs: Iterable[Pair], score: Callable[[Pair], float] = by_multiple, *, reverse: bool = False
+) -> list[Pair]:
+    """The first pair of each document in the ranking, as a ranking."""
+    seen: set[int] = set()
+    firsts = []
+    for pair in ranked(pairs, score, reverse=reverse):
+        if pair.document not in seen:
+            seen.add(pair.document)
+            firsts.append(pair)
+    return firsts
+
+
+def check_examples(examples: Sequence[Any], pairs: Iterable[Pair]) -> None:
+    """Every example is one of ``pairs``, once, with the same scores."""
+    known = {pair.key: pair for pair in pairs}
+    keys = [(e.document, e.dst, e.src) for e in examples]
+    assert len(set(keys)) == len(keys)
+    for key, example in zip(keys, examples, strict=True):
+        assert key in known, f"{key} is not above average"
+        assert math.isclose(example.multiple, known[key].multiple, rel_tol=NEAR)
+        assert math.isclose(example.attention, known[key].attention, rel_tol=NEAR)
+
+
+def check_ranking(
+    examples: Sequence[Any],
+    pairs: Sequence[Pair],
+    limit: int,
+    score: Callable[[Pair], float] = by_multiple,
+    *,
+    reverse: bool = False,
+    one_per_document: bool = False,
+) -> None:
+    """The examples are the first ``limit`` of the ranking of ``pairs``.
+
+    ``pairs``: all pairs with a multiple over ``1 - NEAR``.
+    """
+    check_examples(examples, pairs)
+    known = {pair.key: pair for pair in pairs}
+    got = [known[(e.document, e.dst, e.src)] for e in examples]
+    sure = [pair for pair in pairs if pair.multiple > 1 + NEAR]
+    if one_per_document:
+        assert len({pair.document for pair in got}) == len(got)
+        # Where two pairs of a document are nearly equal, either may stand for it.
+        chosen = {pair.document: pair for pair in got}
+        firsts = best_of_each(pairs, score, reverse=reverse)
+        for pair in firsts:
+            other = chosen.get(pair.document, pair)
+            assert math.isclose(score(other), score(pair), rel_tol=NEAR)
+        documents = {pair.document for pair in sure}
+        pairs = [chosen.get(pair.document, pair) for pair in firsts]
+        sure = [pair for pair in pairs if pair.document in documents]
+
+    assert min(limit, len(sure)) <= len(got) <= min(limit, len(pairs))
+    maybe = [pair for pair in pairs if pair in sure or pair in got]
+    wanted = [score(pair) for pair in ranked(maybe, score, reverse=reverse)][: len(got)]
+    np.testing.assert_allclose([score(pair) for pair in got], wanted, rtol=NEAR, atol=0)
+    if len(got) < len(sure):
+        last = wanted[-1]
+        clear = last * (1 - NEAR) if reverse else last * (1 + NEAR)
+        inside = {p.key for p in sure if (score(p) < clear if reverse else score(p) > clear)}
+        assert inside <= {pair.key for pair in got}
+    else:
+        assert {pair.key for pair in sure} <= {pair.key for pair in got}
+    # What scores exactly the same comes in the order of its place.
+    reported = [e.multiple if score is by_multiple else e.attention for e in examples]
+    for i in range(1, len(got)):
+        if reported[i] == reported[i - 1]:
+            assert got[i - 1].key < got[i].key
