@@ -278,10 +278,9 @@ def unspell(texts: tuple[str, ...]) -> bytes:
     r"""The bytes that display texts stand for: ``\xNN`` is one byte."""
     out = b""
     for text in texts:
-        if re.fullmatch(r"(\\x[0-9a-f]{2})+", text):
-            out += bytes.fromhex(text.replace("\\x", ""))
-        else:
-            out += text.encode()
+        for part in re.split(r"((?:\\x[0-9a-f]{2})+)", text):
+            spelled = part.startswith("\\x")
+            out += bytes.fromhex(part.replace("\\x", "")) if spelled else part.encode()
     return out
 
 
@@ -423,7 +422,8 @@ class TestLoad:
 
 class TestBuiltin:
     @pytest.fixture(scope="class")
-    def plain(self, builtin: Path) -> Any:
+    @classmethod
+    def plain(cls, builtin: Path) -> Any:
         return plain_model(builtin)
 
     def test_says_what_it_is(self, session: ModelSession) -> None:
