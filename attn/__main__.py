@@ -45,7 +45,7 @@ def scan(
         str | None, typer.Option(help="smollm2-135m, a Hugging Face id[@revision] or a folder.")
     ] = None,
     corpus: Annotated[
-        str, typer.Option(help="sample, python-docs, a file[:field] or a Hub dataset[:field].")
+        str, typer.Option(help="sample, python-docs, a file[:field] or owner/name[#split][:field].")
     ] = "sample",
     split: Annotated[str | None, typer.Option(help="Split of a Hub dataset.")] = None,
     docs: Annotated[int | None, typer.Option(help="Only the first so many documents.")] = None,

@@ -1,341 +1,235 @@
-"""Names and files → documents with stable ids.
+"""Names and files → documents with stable ids, streamed: memory does not grow with the corpus.
 
-A corpus is read again each time it is iterated, one row at a time: memory does not grow with it.
-Rows that are empty or hold no text are skipped and counted.
+What a corpus can be named:
+
+    sample                       short passages in many genres, shipped with this package
+    python-docs                  the topics of Python's own help, one document each
+    FILE[:FIELD]                 .txt (one document a line), .jsonl, .csv, .parquet, or one of
+                                 the first three with .gz added
+    OWNER/NAME[/CONFIG][@REVISION][#SPLIT][:FIELD]
+                                 a dataset of the Hugging Face Hub, streamed
+
+FIELD is the column that holds the text (``text`` where none is named), SPLIT is ``train`` and
+REVISION the newest commit where none is named. Where a file's own name has a colon, the longest
+path that exists is the file. Lines and rows are counted from 1, as editors do.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
+import importlib.resources
 import json
-import threading
-import zlib
+import os
+import platform
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
+from importlib.resources.abc import Traversable
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
+from attn import hub
 from attn.errors import CorpusError, EmptyCorpus
+from attn.readers import BATCH_ROWS, KINDS, LIMIT, Row, Skip, pick, read_file, too_long
 
-LINE_LIMIT = 1 << 24  # characters in one row: more is not a document but an accident
-KINDS = (".txt", ".jsonl", ".csv", ".parquet")
-_csv_lock = threading.Lock()
+FIELD = "text"
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Document:
-    """One text. ``id``: 16 hex digits of its SHA-256; ``place`` among the documents, from 0;
-    ``source`` where it comes from, for people."""
+    """One text of a corpus.
+
+    ``id`` the first 16 hex digits of the SHA-256 of the text in UTF-8: the same text has the same
+    id anywhere; ``place`` its place in the corpus, from 0; ``source`` what a user recognises it
+    by, like ``notes.txt line 12``.
+    """
 
     id: str
     place: int
     text: str
     source: str
 
-
-Row = tuple[Any, str]  # what should be text, and its source
+    @classmethod
+    def make(cls, place: int, text: str, source: str) -> Document:
+        """A document with the id that its text decides."""
+        return cls(hashlib.sha256(text.encode()).hexdigest()[:16], place, text, source)
 
 
 class Corpus:
-    """Documents under a name. Iterate it as often as you like.
+    """Documents in their order; iterating again reads them again.
 
-    ``name`` is what :func:`load_corpus` takes to make it again; ``docs`` its limit or None;
-    ``total`` how many documents it holds, where that is known; ``notices`` what the last
-    iteration skipped, in sentences.
+    ``name`` makes the same corpus when given to :func:`load_corpus` with ``docs``, the limit on
+    the number of documents (None: all); ``revision`` the commit of a Hub dataset or the version
+    of Python whose help was read, None for a file; ``total`` how many documents to expect, None
+    where that is not cheaply known (at most so many where rows may turn out to be empty).
     """
 
     def __init__(
         self,
         name: str,
         rows: Callable[[], Iterator[Row]],
-        docs: int | None = None,
         *,
-        field: str = "text",
-        split: str | None = None,
+        docs: int | None = None,
+        field: str = FIELD,
+        total: int | None = None,
+        revision: str | None = None,
     ) -> None:
-        self.name, self.docs, self.split = name, docs, split
-        self.notices: tuple[str, ...] = ()
-        self._rows, self._field = rows, field
+        self.name = name
+        self.docs = docs
+        self.revision = revision
+        self.total = docs if total is None else min(total, docs or total)
+        self._rows = rows
+        self._field = field
+        self._notices: list[str] = []
+        self._ahead: list[Iterator[Document]] = []
 
     @property
-    def total(self) -> int | None:
-        """How many documents an iteration gives at most, where that is known."""
-        return self.docs
+    def notices(self) -> tuple[str, ...]:
+        """What the last iteration left out or replaced, in sentences; empty before one."""
+        return tuple(self._notices)
 
     def __iter__(self) -> Iterator[Document]:
-        skipped: Counter[str] = Counter()
-        place = seen = 0
-        self.notices = ()
-        try:
-            for value, source in self._rows():
-                if place == self.docs:
-                    break
-                seen += 1
-                if not isinstance(value, str):
-                    skipped[f"without text in '{self._field}'"] += 1
-                elif not value.strip():
-                    skipped["empty"] += 1
-                elif len(value) > LINE_LIMIT:
-                    skipped["too long"] += 1
-                else:
-                    text = value.encode("utf-8", "replace").decode()  # lone surrogates
-                    yield Document(text_id(text), place, text, source)
-                    place += 1
-        finally:
-            if skipped:
-                parts = ", ".join(f"{n:,} {why}" for why, n in sorted(skipped.items()))
-                self.notices = (f"Skipped {skipped.total():,} of {seen:,} rows: {parts}.",)
+        """Yield the documents; raises :class:`CorpusError` where the source breaks off."""
+        return self._ahead.pop() if self._ahead else self._read()
 
+    def _read(self) -> Iterator[Document]:
+        return _documents(self.name, self._rows(), self.docs, self._field, self._notices)
 
-def text_id(text: str) -> str:
-    """16 hex digits of the SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def look_ahead(self) -> Corpus:
+        """Read as far as the first document, which the next iteration begins with."""
+        documents = self._read()
+        self._ahead = [chain([next(documents)], documents)]
+        return self
 
 
 def load_corpus(
-    name: str = "sample", docs: int | None = None, *, split: str | None = None
+    name: str | os.PathLike[str] = "sample", docs: int | None = None, *, split: str | None = None
 ) -> Corpus:
-    """Find a corpus by name.
+    """The corpus of that name (see the top of this module), opened as far as its first document.
 
-    ``name``: ``sample``; ``python-docs``; a file, ``.txt`` (a document a line), ``.jsonl``,
-    ``.csv``, ``.parquet``, or ``.gz`` of the first three; or a Hub dataset ``owner/name``, with
-    an optional ``@revision``. ``:field`` at the end picks the column (default ``text``). ``docs``
-    keeps the first so many documents; ``split`` is for Hub datasets (default ``train``).
-
-    Raises :class:`CorpusError` when it cannot be had, :class:`EmptyCorpus` when it has no text.
+    ``docs`` keeps only the first so many documents; ``split`` names the split of a Hub dataset,
+    like ``#SPLIT`` in its name. Raises :class:`CorpusError` where there is no such corpus, field
+    or split, and :class:`EmptyCorpus` where it holds no text.
     """
+    name = os.fspath(name)
     if docs is not None and docs < 1:
-        raise CorpusError(f"{docs} documents are none: ask for at least 1.")
-    corpus = _find(name, docs, split)
-    if next(iter(corpus), None) is None:
-        raise EmptyCorpus(f"The corpus {name} holds no text: every row is empty or not text.")
-    return corpus
+        raise CorpusError(f"docs is the number of documents to keep, from 1, not {docs}.")
+    return _named(name, docs, split).look_ahead()
 
 
-def _find(name: str, docs: int | None, split: str | None) -> Corpus:
+def _named(name: str, docs: int | None, split: str | None) -> Corpus:
+    found = None if name in ("sample", "python-docs") else _find_file(name)
+    if split is not None and (found or name in ("sample", "python-docs")):
+        raise CorpusError(f"{name} has no splits: leave the split {split!r} out.")
     if name == "sample":
-        return Corpus(name, _sample, docs)
+        return Corpus(name, _sample, docs=docs, total=sum(1 for _ in _sample()))
     if name == "python-docs":
-        return Corpus(name, _python_docs, docs)
-    path, field = _split_field(name)
-    if path.exists():
-        return Corpus(name, _file(path, field), docs, field=field)
-    bare, _, column = name.partition(":")
-    if _is_file_name(bare) or not _is_hub_id(bare):
+        version = platform.python_version()
+        return Corpus(name, _topics, docs=docs, total=sum(1 for _ in _topics()), revision=version)
+    if found:
+        return _file_corpus(*found, docs)
+    dataset = hub.HubName.parse(name)
+    if dataset is None or any(part.endswith((*KINDS, ".gz")) for part in name.lower().split(":")):
         raise CorpusError(
-            f"There is no corpus {name!r}: give sample, python-docs, a file "
-            f"({', '.join(KINDS)}) or a Hub dataset like stas/openwebtext-10k."
+            f"There is no corpus or file {name!r}: name sample, python-docs, a file, "
+            f"or a Hub dataset like stas/openwebtext-10k."
         )
-    split = split or "train"
-    column = column or "text"
-    return Corpus(name, _hub(bare, column, split), docs, field=column, split=split)
+    if split is not None and dataset.split not in (None, split):
+        raise CorpusError(f"{name} and the split {split!r} disagree: name one split.")
+    dataset = hub.pin(replace(dataset, split=split or dataset.split))
+    field = dataset.field or FIELD
+
+    def rows() -> Iterator[Row]:
+        numbered = enumerate(hub.rows(dataset, field, BATCH_ROWS), 1)
+        return pick(((f"{dataset.id} row {i}", row) for i, row in numbered), field, dataset.id)
+
+    return Corpus(str(dataset), rows, docs=docs, field=field, revision=dataset.revision)
 
 
-def _split_field(name: str) -> tuple[Path, str]:
-    """``file:field`` → both; a file whose own name has a colon comes first."""
-    whole = Path(name).expanduser()
-    if whole.exists() or ":" not in name:
-        return whole, "text"
-    path, _, field = name.rpartition(":")
-    return Path(path).expanduser(), field or "text"
+def _find_file(name: str) -> tuple[str, str | None] | None:
+    """Path and field of a name, the longest path that exists; None where there is no such file."""
+    for end in [len(name), *(i for i in reversed(range(len(name))) if name[i] == ":")]:
+        if os.path.isfile(os.path.expanduser(name[:end])):
+            return name[:end], name[end + 1 :] if end < len(name) else None
+    return None
 
 
-def _is_file_name(name: str) -> bool:
-    path = Path(name.removesuffix(".gz"))
-    return path.suffix in KINDS or name.startswith((".", "/", "~"))
+def _file_corpus(shown: str, field: str | None, docs: int | None) -> Corpus:
+    """The corpus of a file that exists; ``shown`` is its path as the user wrote it."""
+    path = Path(shown).expanduser()
+    kind = next((k for k in KINDS if path.name.lower().endswith(k)), None)
+    if kind is None:
+        raise CorpusError(f"{shown} is of no kind that can be read: use {', '.join(KINDS)}.")
+    if field == "":
+        raise CorpusError(f"{shown}: names no field: write one after the colon, or leave it out.")
+    if field is not None and kind.startswith(".txt"):
+        raise CorpusError(f"{shown} is plain text without fields: leave ':{field}' out.")
+    name = shown if field in (None, FIELD) else f"{shown}:{field}"
+    column = field or FIELD
+    return Corpus(name, lambda: read_file(path, kind, column, shown), docs=docs, field=column)
 
 
-def _is_hub_id(name: str) -> bool:
-    owner, slash, rest = name.partition("@")[0].partition("/")
-    return bool(owner and slash and rest) and rest.count("/") == 0
+def _documents(
+    name: str, rows: Iterator[Row], docs: int | None, field: str, notices: list[str]
+) -> Iterator[Document]:
+    """Rows → documents; ``notices`` is filled when the rows end or the reader stops."""
+    seen = kept = marked = 0
+    skipped: Counter[Skip] = Counter()
+    try:
+        for source, value in rows:
+            seen += 1
+            text = _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else ""
+            if isinstance(value, Skip) or not text or text.isspace():
+                skipped[value if isinstance(value, Skip) else Skip.EMPTY] += 1
+                continue
+            if len(text) > LIMIT:
+                raise too_long(source)
+            kept += 1
+            marked += "\ufffd" in text
+            yield Document.make(kept - 1, text, source)
+            if kept == docs:
+                break
+    finally:
+        reasons = ", ".join(
+            f"{skipped[skip]} {skip.value}" + (f" in {field!r}" if skip is Skip.NO_TEXT else "")
+            for skip in Skip
+            if skipped[skip]
+        )
+        unit = "row" if seen == 1 else "rows"
+        notices.clear()
+        if skipped:
+            notices.append(f"Skipped {skipped.total()} of {seen} {unit}: {reasons}.")
+        if marked:
+            notices.append(f"Unreadable characters stand as \ufffd in {marked} of {seen} {unit}.")
+    if not kept:
+        why = f"all of its {seen} {unit} were skipped ({reasons})" if seen else "it is empty"
+        raise EmptyCorpus(f"{name} holds no text: {why}; name another corpus or field.")
+
+
+def _sample_file() -> Traversable:
+    return importlib.resources.files("attn").joinpath("data", "sample.jsonl")
 
 
 def _sample() -> Iterator[Row]:
-    from importlib import resources
-
-    text = resources.files("attn").joinpath("data", "sample.jsonl").read_text("utf-8")
-    for line in text.splitlines():
-        row = json.loads(line)
-        yield row["text"], f"sample: {row['genre']}"
-
-
-def _python_docs() -> Iterator[Row]:
-    from pydoc_data.topics import topics
-
-    for topic in sorted(topics):
-        yield topics[topic], f"python-docs: {topic}"
+    try:
+        with _sample_file().open("r", encoding="utf-8") as lines:
+            for line in lines:
+                passage = json.loads(line)
+                yield f"sample: {passage['genre']}", passage["text"]
+    except OSError as error:
+        raise CorpusError("The sample corpus is missing: install attn again.") from error
 
 
-def _file(path: Path, field: str) -> Callable[[], Iterator[Row]]:
-    """Rows of a file by its kind; errors in reading become CorpusError."""
-    zipped = path.suffix == ".gz"
-    kind = Path(path.name.removesuffix(".gz")).suffix
-    readers = {".txt": _txt, ".jsonl": _jsonl, ".csv": _csv}
-    if path.is_dir() or (kind not in readers and (zipped or kind != ".parquet")):
+def _topics() -> Iterator[Row]:
+    try:
+        from pydoc_data.topics import topics
+    except ImportError as error:
         raise CorpusError(
-            f"{path} is not a file that can be read: use {', '.join(KINDS)}, or .gz of text."
-        )
-
-    def rows() -> Iterator[Row]:
-        try:
-            if kind == ".parquet":
-                yield from _parquet(path, field)
-                return
-            with gzip.open(path, "rb") if zipped else path.open("rb") as raw:
-                reader = io.TextIOWrapper(raw, "utf-8-sig", "replace", newline="")
-                yield from readers[kind](reader, path.name, field)
-        except CorpusError:
-            raise
-        except (OSError, EOFError, zlib.error) as error:
-            raise CorpusError(f"File {path} cannot be read: {_why(error)}.") from error
-
-    return rows
-
-
-def _lines(file: io.TextIOBase) -> Iterator[tuple[int, str]]:
-    """Numbered lines; of a longer one than the limit, the start and enough to see it is longer."""
-    number = 0
-    while line := file.readline(LINE_LIMIT + 2):
-        number += 1
-        if len(line) > LINE_LIMIT:
-            rest = line
-            while rest and not rest.endswith("\n"):
-                rest = file.readline(LINE_LIMIT)
-        yield number, line.rstrip("\r\n")
-
-
-def _txt(file: Any, name: str, field: str) -> Iterator[Row]:
-    for number, line in _lines(file):
-        yield line, f"{name} line {number}"
-
-
-def _jsonl(file: Any, name: str, field: str) -> Iterator[Row]:
-    fields: set[str] = set()
-    found = False
-    for number, line in _lines(file):
-        value: Any = None
-        if line.strip() and len(line) <= LINE_LIMIT:
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if isinstance(row, dict):
-                value = row.get(field)
-                found = found or field in row
-                fields.update(islice(map(str, row), 20))
-        yield ("" if not line.strip() else value), f"{name} line {number}"
-    if fields and not found:
-        raise _no_field(name, field, fields)
-
-
-def _csv(file: Any, name: str, field: str) -> Iterator[Row]:
-    with _csv_lock:
-        csv.field_size_limit(LINE_LIMIT)
-    reader = csv.reader(file)
-    try:
-        header = next(reader, [])
-        if field not in header:
-            raise _no_field(name, field, header)
-        column = header.index(field)
-        for row in reader:
-            value = row[column] if column < len(row) else None
-            yield (value if row else ""), f"{name} line {reader.line_num}"
-    except csv.Error as error:
-        raise CorpusError(f"File {name} is not readable as CSV: {_why(error)}.") from error
-
-
-def _parquet(path: Path, field: str) -> Iterator[Row]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if field not in names:
-                raise _no_field(path.name, field, names)
-            number = 0
-            for batch in file.iter_batches(batch_size=16, columns=[field]):
-                for value in batch.column(0):
-                    number += 1
-                    yield value.as_py(), f"{path.name} row {number}"
-    except pa.ArrowException as error:
-        raise CorpusError(f"File {path} is not readable as Parquet: {_why(error)}.") from error
-
-
-def _no_field(name: str, field: str, names: Any) -> CorpusError:
-    known = ", ".join(sorted(map(str, names))[:20])
-    return CorpusError(f"{name} has no column {field!r}: add :COLUMN with one of {known}.")
-
-
-def _hub(name: str, field: str, split: str) -> Callable[[], Iterator[Row]]:
-    """Rows of a Hub dataset, streamed."""
-    path, _, revision = name.partition("@")
-
-    def rows() -> Iterator[Row]:
-        import datasets
-
-        with _hub_errors(name, split), _quiet():
-            stream = datasets.load_dataset(
-                path, split=split, revision=revision or None, streaming=True
-            )
-            names = stream.column_names
-            if names and field not in names:
-                raise _no_field(name, field, names)
-            if names:
-                stream = stream.select_columns([field])
-            for number, row in enumerate(stream):
-                if not names and number == 0 and field not in row:
-                    raise _no_field(name, field, row)
-                yield row.get(field), f"{path} row {number}"
-
-    return rows
-
-
-@contextmanager
-def _hub_errors(name: str, split: str) -> Iterator[None]:
-    """What `datasets` raises, as one sentence."""
-    try:
-        yield
-    except CorpusError:
-        raise
-    except Exception as error:
-        text = f"{type(error).__name__} {error}"
-        if "DatasetNotFound" in text or "RepositoryNotFound" in text or "404" in text:
-            message = f"There is no dataset {name!r} on the Hub, or it is private: check its name."
-        elif "gated" in text.lower() or "401" in text or "403" in text:
-            message = f"Dataset {name} is gated: log in with `hf auth login` and accept its terms."
-        elif "split" in text.lower():
-            message = f"Dataset {name} has no split {split!r}: choose another with --split."
-        elif "onfig name is missing" in text or "BuilderConfig" in text:
-            message = f"Dataset {name} has several configurations, which are not supported yet."
-        elif any(word in text for word in ("Connect", "Offline", "Timeout", "resolve", "reach")):
-            message = f"The Hub cannot be reached for {name}: check the network, or use a file."
-        else:
-            message = f"Dataset {name} cannot be read: {_why(error)}."
-        raise CorpusError(message) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars of `datasets` meanwhile."""
-    from datasets.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
-
-
-def _why(error: BaseException) -> str:
-    """The first line of what an error says."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return str(text).strip().splitlines()[0].rstrip(".")[:200]
+            "This Python comes without its help topics: install its documentation, "
+            "or use another corpus."
+        ) from error
+    for topic, text in sorted(topics.items()):
+        yield f"python-docs: {topic}", text

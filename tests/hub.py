@@ -129,7 +129,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         if not hub.admit(f"{self.command} {path}") or length > MAX_BODY:
             self.close_connection = True
-            return
+            return None
         form = urllib.parse.parse_qs(self.rfile.read(length).decode())
         match = re.fullmatch(r"(/api)?/datasets/([^/]+/[^/]+)(?:/([a-z-]+))?(?:/(.*))?", path)
         if not match:
