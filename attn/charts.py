@@ -1,0 +1,263 @@
+"""Domain → what a page draws: Plotly figures, and shades for small pictures. No Streamlit.
+
+Plotly is imported when a figure is made, not before. Every label that comes from a text goes
+through :func:`label`: Plotly reads some HTML in its labels.
+
+One colour scale serves all: "mako" without its blackest tenth, which runs evenly in lightness from
+dark violet through blue and teal to pale green, so it reads on light and dark pages and without
+colour vision. Shares of attention are drawn by their square root: 0.01 is a tenth of the scale,
+0.25 half of it.
+"""
+
+from __future__ import annotations
+
+import html
+import unicodedata
+from typing import Any
+
+import numpy as np
+
+from attn.heads import HeadId
+
+MAKO = (
+    "#28192f",
+    "#3b2f5e",
+    "#40498e",
+    "#366a9f",
+    "#348aa6",
+    "#38aaac",
+    "#54c9ad",
+    "#a0dfb9",
+    "#def5e5",
+)
+MARK = "#f76707"
+"""The colour that marks what is selected; nowhere in the scale."""
+
+_CONFIG = {"displayModeBar": False, "scrollZoom": False, "showTips": False}
+_TICKS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
+_MOST_TICKS = 48
+_CLEAR = "rgba(0,0,0,0)"
+_MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
+_VISIBLE = {"\n": "↵", "\t": "⇥", "\u00a0": "⍽"}
+
+
+def config() -> dict[str, Any]:
+    """Options of Plotly's own tools, the same for all figures."""
+    return dict(_CONFIG)
+
+
+def shown(text: str, space: str = "·") -> str:
+    """A token's text with what cannot be seen made visible: ``' the'`` → ``'·the'``.
+
+    Spaces read ``space``, line ends ``↵``, tabs ``⇥``; control and direction marks read as their
+    code.
+    """
+    return "".join(space if char == " " else _seen(char) for char in text)
+
+
+def _seen(char: str) -> str:
+    if char in _VISIBLE:
+        return _VISIBLE[char]
+    if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co"):
+        code = ord(char)
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    return char
+
+
+def label(text: str, longest: int = 24) -> str:
+    """A token's text as Plotly may draw it: visible, short, and with no HTML left in it."""
+    text = shown(text)
+    text = text if len(text) <= longest else text[: longest - 1] + "…"
+    return html.escape(text).replace("$", "&#36;")
+
+
+def palette() -> np.ndarray:
+    """(256, 3) uint8: the colour scale as red, green, blue."""
+    anchors = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in MAKO], np.float64)
+    place = np.linspace(0, 1, len(MAKO))
+    steps = np.linspace(0, 1, 256)
+    channels = [np.interp(steps, place, anchors[:, i]) for i in range(3)]
+    return np.stack(channels, axis=1).round().astype(np.uint8)
+
+
+def icon() -> str:
+    """The tab's icon, as SVG: a small causal pattern with an induction stripe."""
+    cells = "".join(
+        f'<rect x="{src}" y="{dst}" width="1" height="1" fill="{MAKO[shade]}"/>'
+        for dst in range(8)
+        for src in range(dst + 1)
+        for shade in [7 if dst - src == 3 else 4 if src == 0 else 1]
+    )
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8">{cells}</svg>'
+
+
+def shades(attention: np.ndarray) -> np.ndarray:
+    """uint8 of the same shape: where on the colour scale each attention (0..1) lies."""
+    clean = np.nan_to_num(np.asarray(attention, np.float32), nan=0.0)
+    places: np.ndarray = np.rint(255 * np.sqrt(np.clip(clean, 0, 1)))
+    return places.astype(np.uint8)
+
+
+def grid(
+    values: np.ndarray, selected: HeadId, *, unit: str, low_high: tuple[float, float | None]
+) -> Any:
+    """Layer × head heat map of one metric, with the selected head framed.
+
+    ``values`` (layer, head) float; NaN leaves a cell empty. Clicks land on invisible squares, one a
+    cell, whose customdata is (layer, head, value).
+    """
+    import plotly.graph_objects as go
+
+    values = np.asarray(values, np.float32)
+    n_layers, n_heads = values.shape
+    finite = values[np.isfinite(values)]
+    share = low_high[1] is not None
+    low = 0.0 if share or not finite.size else float(finite.min())
+    high = max(float(finite.max(initial=0.0)), low + 1e-6)
+    scale = _share_scale(high) if share else {"zmin": low, "zmax": high}
+    bar = _bar(high if share else None) | {"title": {"text": unit, "side": "right"}}
+    layer, head = np.divmod(np.arange(values.size), n_heads)
+    names = [str(HeadId(int(a), int(b))) for a, b in zip(layer, head, strict=True)]
+    height = int(np.clip(18 * n_layers, 180, 900))
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.sqrt(values) if share else values,
+            colorscale=list(MAKO),
+            xgap=1,
+            ygap=1,
+            hoverinfo="skip",
+            colorbar=bar,
+            **scale,
+        )
+    )
+    hidden = {"marker": {"opacity": 0}}
+    figure.add_scatter(
+        x=head.astype(np.int16),
+        y=layer.astype(np.int16),
+        mode="markers",
+        marker={"symbol": "square", "size": 16, "opacity": 0, "color": MARK},
+        selected=hidden,
+        unselected=hidden,
+        text=names,
+        customdata=np.stack([layer, head, values.reshape(-1)], axis=1).astype(np.float32),
+        hovertemplate="%{text}: %{customdata[2]:.4f}<extra></extra>",
+        showlegend=False,
+    )
+    x, y = selected.head, selected.layer
+    figure.add_shape(
+        type="rect",
+        x0=x - 0.5,
+        x1=x + 0.5,
+        y0=y - 0.5,
+        y1=y + 0.5,
+        line={"color": MARK, "width": 3},
+    )
+    figure.update_layout(
+        height=height + 60,
+        margin={"l": 44, "r": 8, "t": 8, "b": 44},
+        paper_bgcolor=_CLEAR,
+        plot_bgcolor=_CLEAR,
+        hovermode="closest",
+        hoverdistance=60,
+        dragmode=False,
+        clickmode="event+select",
+    )
+    figure.update_xaxes(
+        title="head", dtick=max(1, -(-n_heads // 16)), range=[-0.5, n_heads - 0.5], **_plain()
+    )
+    figure.update_yaxes(
+        title="layer", dtick=max(1, -(-n_layers // 30)), range=[n_layers - 0.5, -0.5], **_plain()
+    )
+    return figure
+
+
+def pattern(
+    attention: np.ndarray,
+    visible: np.ndarray,
+    texts: tuple[str, ...],
+    *,
+    mark: tuple[int, int] | None = None,
+    hide_first: bool = False,
+    bidirectional: bool = False,
+) -> Any:
+    """Token × token heat map of one head on one text.
+
+    ``attention`` (dst, src) float 0..1; ``visible`` (dst,) how many sources each row sees;
+    ``mark`` a (dst, src) to frame; ``hide_first`` leaves the first source out and lets the colours
+    run up to the strongest cell that is left.
+    """
+    import plotly.graph_objects as go
+
+    cells = np.array(attention, np.float32)  # (dst, src)
+    n = len(cells)
+    if not bidirectional:
+        cells[np.triu_indices(n, 1)] = np.nan
+    if hide_first:
+        cells[:, 0] = np.nan
+    multiple = cells * np.asarray(visible, np.float32)[:, None]
+    finite = cells[np.isfinite(cells)]
+    high = max(float(finite.max(initial=0.0)), 0.02) if hide_first else 1.0
+    bar = _bar(high) | {"orientation": "h", "x": 0.5, "y": 1, "yanchor": "bottom", "len": 0.9}
+    names = [f"{i} {label(text)}" for i, text in enumerate(texts)]
+    figure = go.Figure(
+        go.Heatmap(
+            z=np.sqrt(cells),
+            x=names,
+            y=names,
+            colorscale=list(MAKO),
+            customdata=np.stack([cells, multiple], axis=2),
+            hovertemplate=(
+                "looks from %{y}<br>at %{x}<br>attention %{customdata[0]:.4f}"
+                "<br>multiple %{customdata[1]:.2f}×<extra></extra>"
+            ),
+            hoverongaps=False,
+            colorbar=bar | {"title": {"text": "attention", "side": "top"}},
+            **_share_scale(high),
+        )
+    )
+    if mark is not None:
+        dst, src = mark
+        figure.add_shape(
+            type="rect",
+            x0=src - 0.5,
+            x1=src + 0.5,
+            y0=dst - 0.5,
+            y1=dst + 0.5,
+            line={"color": MARK, "width": 2.5},
+        )
+    kept = np.arange(0, n, max(1, -(-n // _MOST_TICKS)))
+    figure.update_layout(
+        height=int(np.clip(15 * n + 180, 340, 800)),
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        paper_bgcolor=_CLEAR,
+        plot_bgcolor=_CLEAR,
+        dragmode=False,
+    )
+    axis = _plain() | {
+        "type": "category",
+        "tickvals": kept,
+        "ticktext": [label(texts[i], 14) for i in kept],
+        "tickfont": {"family": _MONO, "size": 10},
+        "automargin": True,
+    }
+    figure.update_xaxes(title="source: the token looked at", tickangle=-90, **axis)
+    figure.update_yaxes(title="destination", range=[n - 0.5, -0.5], **axis)
+    return figure
+
+
+def _share_scale(high: float) -> dict[str, float]:
+    """The range of a scale that is drawn by the square root."""
+    return {"zmin": 0.0, "zmax": float(np.sqrt(high))}
+
+
+def _bar(share: float | None) -> dict[str, Any]:
+    """The legend of a scale; one drawn by the square root is labelled with the shares it shows."""
+    bar: dict[str, Any] = {"thickness": 10, "outlinewidth": 0}
+    if share is None:
+        return bar
+    ticks = [tick for tick in _TICKS if tick < share * 0.7] + [share]
+    return bar | {"tickvals": np.sqrt(ticks), "ticktext": [f"{tick:.2g}" for tick in ticks]}
+
+
+def _plain() -> dict[str, Any]:
+    return {"showgrid": False, "zeroline": False, "ticks": "", "fixedrange": True}

@@ -1,0 +1,145 @@
+"""Indexes and models, opened once for all sessions. torch comes with the first model asked for."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from attn import builtin
+from attn.config import settings
+from attn.errors import IndexFailure, IndexMismatch
+from attn.heads import Tokens
+from attn.index import Index, Manifest, find_indexes
+
+if TYPE_CHECKING:
+    from attn.model import ModelSession, Reading
+
+MOST_TOKENS = 512
+"""Tokens of a user's text: more make pictures that nobody can read."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A folder that holds an index, opened, or why it cannot be."""
+
+    path: Path
+    index: Index | None = None
+    failure: IndexFailure | None = None
+
+    @property
+    def name(self) -> str:
+        """The folder's name, which links use."""
+        return self.path.name
+
+
+def entries() -> list[Entry]:
+    """Every index in the settings' folder, the newest first."""
+    return [_entry(path) for path in find_indexes(settings().indexes)]
+
+
+def _entry(path: Path) -> Entry:
+    try:
+        stamp = (path / "manifest.json").stat().st_mtime_ns
+        return Entry(path, _open(str(path), stamp))
+    except IndexFailure as failure:
+        return Entry(path, failure=failure)
+    except OSError:
+        return Entry(path, failure=IndexFailure(f"The index {path.name} has gone: scan again."))
+
+
+@st.cache_resource(max_entries=32, show_spinner=False)
+def _open(path: str, stamp: int) -> Index:
+    return Index.open(path)
+
+
+def default_model() -> str:
+    """The model that a first scan uses."""
+    return settings().model
+
+
+def lacks_builtin(model: str) -> bool:
+    """Whether ``model`` is the built-in one and has not been fetched."""
+    return model == builtin.NAME and not builtin.present()
+
+
+class Models:
+    """Loads each model once, in whichever thread asks first, and keeps the last two."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: OrderedDict[tuple[str, str, str], ModelSession] = OrderedDict()
+
+    def get(self, name: str, device: str = "auto", dtype: str = "float32") -> ModelSession:
+        """The ModelSession of that name; loading takes 10 s or more. Raises ModelError."""
+        from attn.model import load_model
+
+        key = (name, device, dtype)
+        with self._lock:
+            if key not in self._held:
+                self._held[key] = load_model(name, device, dtype)
+                while len(self._held) > 2:
+                    self._held.popitem(last=False)
+            self._held.move_to_end(key)
+            return self._held[key]
+
+    def holds(self, name: str, device: str = "auto", dtype: str = "float32") -> bool:
+        """Whether the model is loaded already."""
+        return (name, device, dtype) in self._held
+
+
+@st.cache_resource(show_spinner=False)
+def models() -> Models:
+    """The models of this server."""
+    return Models()
+
+
+@dataclass(frozen=True, eq=False)
+class LayerReading:
+    """One layer on one text: ``patterns`` (head, dst, src) float16, ``visible`` (dst,) int64."""
+
+    patterns: np.ndarray
+    visible: np.ndarray
+
+
+def encode(manifest: Manifest, text: str) -> Tokens:
+    """A user's text as tokens of the index's model, the BOS first where the scan had one."""
+    return models().get(manifest.model, dtype=manifest.dtype).encode(text, bos=manifest.bos)
+
+
+def longest(manifest: Manifest) -> int:
+    """How many tokens a user's text may have."""
+    return min(MOST_TOKENS, models().get(manifest.model, dtype=manifest.dtype).n_ctx)
+
+
+def read_layer(manifest: Manifest, ids: tuple[int, ...], layer: int) -> LayerReading:
+    """Run the index's model on token ids and keep one layer's patterns.
+
+    Raises IndexMismatch when the model is no longer the one that was scanned.
+    """
+    return _read_layer(manifest.model, manifest.dtype, manifest.weights, ids, layer)
+
+
+@st.cache_resource(max_entries=12, show_spinner=False)
+def _read_layer(
+    model: str, dtype: str, weights: str, ids: tuple[int, ...], layer: int
+) -> LayerReading:
+    session = models().get(model, dtype=dtype)
+    if session.weights != weights:
+        raise IndexMismatch(
+            f"The index was made with other weights of {model} than those on this machine: "
+            f"scan again, or choose another index."
+        )
+    kept: list[LayerReading] = []
+
+    def keep(reading: Reading) -> None:
+        patterns = reading.pattern[0].cpu().numpy().astype(np.float16)
+        kept.append(LayerReading(patterns, reading.visible[0].cpu().numpy()))
+
+    session.observe(np.array([ids], np.int64), keep, layers=[layer])
+    return kept[0]

@@ -1,0 +1,137 @@
+"""Heat maps of one head on one text: the only part of the pages that asks for the model."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import streamlit as st
+
+from attn import charts
+from attn.errors import AttnError
+from attn.heads import Example, HeadId, Tokens, Window
+from attn.index import Index
+from attn.store import Manifest
+from attn.ui import setup
+from attn.ui.components import heads_of_layer
+from attn.ui.library import LayerReading, encode, lacks_builtin, longest, models, read_layer
+from attn.ui.notices import fail
+from attn.ui.sidebar import select
+
+REST = "Leave out the first position"
+REST_HELP = (
+    "Heads rest on the first position. Its column takes most of the attention and most of the "
+    "colour; without it, the colours run up to the strongest of the other cells."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """A text that the model has read: its tokens, and one layer's patterns."""
+
+    tokens: Tokens
+    layer: LayerReading
+
+
+def read_text(index: Index, head: HeadId, text: str) -> Read | None:
+    """Run the model on the user's text; None, with a notice, where that cannot be."""
+    manifest = index.manifest
+    if not text.strip():
+        st.info("Write or paste a text above.", icon=":material/edit_note:")
+        return None
+    if not _model_there(manifest):
+        return None
+    try:
+        with _spinner(manifest):
+            tokens, limit = encode(manifest, text), longest(manifest)
+            words = len(tokens) - int(manifest.bos)
+            if words < 2:
+                st.info("That is one token: a head needs at least two to choose between.")
+                return None
+            if len(tokens) > limit:
+                st.warning(
+                    f"The text is {len(tokens):,} tokens long and this page shows {limit:,}: "
+                    "shorten it.",
+                    icon=":material/content_cut:",
+                )
+                return None
+            ids = tuple(int(i) for i in tokens.ids)
+            return Read(tokens, read_layer(manifest, ids, head.layer))
+    except AttnError as error:
+        fail(str(error))
+        return None
+
+
+def show_document(index: Index, window: Window, example: Example) -> None:
+    """The heat map of an example's head on its document, the pair framed."""
+    manifest = index.manifest
+    if not _model_there(manifest):
+        return
+    try:
+        with _spinner(manifest):
+            layer = read_layer(manifest, window.ids, example.head.layer)
+    except AttnError as error:
+        fail(str(error))
+        return
+    rest_switch()
+    heat_map(index, example.head, window.texts, layer, mark=(example.dst, example.src))
+
+
+def heat_map(
+    index: Index,
+    head: HeadId,
+    texts: tuple[str, ...],
+    layer: LayerReading,
+    mark: tuple[int, int] | None = None,
+) -> None:
+    """Token × token attention of one head."""
+    hide = bool(st.session_state.get("rest"))
+    figure = charts.pattern(
+        layer.patterns[head.head],
+        layer.visible,
+        texts,
+        mark=mark,
+        hide_first=hide,
+        bidirectional=index.manifest.bidirectional,
+    )
+    st.plotly_chart(figure, key="heat_map", config=charts.config(), width="stretch")
+    first = layer.patterns[head.head][1:, 0]
+    st.caption(
+        f"A row is where one token looks; it adds to 1. The first position takes "
+        f"{float(first.mean()):.0%} of this head's attention here."
+        + (" It is left out of the picture." if hide else "")
+    )
+
+
+def all_heads(index: Index, head: HeadId, layer: LayerReading) -> None:
+    """Every head of the layer as a small picture; a click selects it."""
+    cells = charts.shades(layer.patterns)
+    if st.session_state.get("rest"):
+        cells[:, :, 0] = 0
+    heads_of_layer(
+        cells,
+        charts.palette(),
+        [str(HeadId(head.layer, i)) for i in range(len(cells))],
+        head.head,
+        causal=not index.manifest.bidirectional,
+        on_pick=lambda number: select(HeadId(head.layer, number)),
+    )
+
+
+def rest_switch() -> None:
+    """The switch that leaves the first position out of heat maps."""
+    st.toggle(REST, key="rest", help=REST_HELP, persist_state="session")
+
+
+def _model_there(manifest: Manifest) -> bool:
+    if lacks_builtin(manifest.model):
+        setup.fetch_model(manifest.model)
+        return False
+    return True
+
+
+def _spinner(manifest: Manifest) -> AbstractContextManager[None]:
+    held = models().holds(manifest.model, dtype=manifest.dtype)
+    return st.spinner(
+        "Reading the text …" if held else "Loading the model, about ten seconds the first time …"
+    )

@@ -1,0 +1,95 @@
+"""The router: which pages there are, what runs before each, and what an error looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from attn.charts import icon
+from attn.errors import AttnError, IndexFailure
+from attn.heads import HeadId
+from attn.ui import setup, sidebar
+from attn.ui.notices import fail, warn
+from attn.ui.sidebar import Choice, View
+from attn.ui.state import adopt, notices, values
+
+_THROUGH_APP = "_through_app"
+_CHOICE = "_choice"
+
+_PAGES = (
+    ("heads", "Heads", ":material/grid_on:", "All heads of the model by a chosen metric."),
+    ("examples", "Examples", ":material/format_list_numbered:", "Where a head looks, with scores."),
+    ("prompt", "Prompt", ":material/edit_note:", "A head's attention on a text of your own."),
+    ("methods", "Methods", ":material/menu_book:", "What every word and number here means."),
+)
+
+
+def pages() -> dict[str, st.Page]:
+    """Name → page, in the order of the sidebar; the first is the default."""
+    return {
+        name: st.Page(
+            f"pages/{name}.py", title=title, icon=icon, default=name == "heads", help=text
+        )
+        for name, title, icon, text in _PAGES
+    }
+
+
+def run_app() -> None:
+    """What app.py does: the sidebar, then the page that the address names."""
+    st.set_page_config(page_title="attn", page_icon=icon(), layout="wide")
+    known = pages()
+    page = st.navigation(list(known.values()), position="hidden")
+    name = next(name for name, other in known.items() if other.url_path == page.url_path)
+    adopt()
+    choice = sidebar.choose()
+    sidebar.show(choice, list(known.items()), name)
+    st.session_state[_CHOICE] = choice
+    st.session_state[_THROUGH_APP] = True
+    page.run()
+
+
+def run_page(name: str, body: Callable[[View], None]) -> None:
+    """What every page does: draw ``body`` for the chosen index and head, or say why not.
+
+    On a fresh server the address of a page runs that page without app.py: it then goes there first.
+    """
+    choice = _through_app()
+    for text in notices():
+        warn(text)
+    if choice.entry is None:
+        if choice.unknown:
+            sidebar.unknown_index(choice.unknown)
+        else:
+            setup.first_steps()
+        return
+    if choice.entry.failure is not None or choice.entry.index is None:
+        setup.scan_again(choice.entry.failure or IndexFailure(), choice.entry.path)
+        return
+    head = HeadId(int(st.session_state["layer"]), int(st.session_state["head"]))
+    try:
+        body(View(choice.entry.index, head, name))
+    except IndexFailure as failure:
+        setup.scan_again(failure, choice.entry.path)
+    except AttnError as error:
+        fail(str(error))
+
+
+def run_text(body: Callable[[], None]) -> None:
+    """The same for a page that needs no index."""
+    _through_app()
+    body()
+
+
+def _through_app() -> Choice:
+    if not st.session_state.pop(_THROUGH_APP, False):
+        st.navigation(list(pages().values()), position="hidden")
+        st.rerun()
+    choice: Choice = st.session_state[_CHOICE]
+    return choice
+
+
+def page_link(view: View, name: str, text: str) -> None:
+    """A link to another page that keeps index and head."""
+    query = values(name) | sidebar.about_index(view.index)
+    st.page_link(pages()[name], label=text, query_params=query)

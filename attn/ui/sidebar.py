@@ -1,0 +1,230 @@
+"""The sidebar that all pages share: pages, model, index, layer and head, and the link to it all."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+import numpy as np
+import streamlit as st
+
+from attn.heads import HeadId
+from attn.index import Index
+from attn.ui.components import copy_link
+from attn.ui.library import Entry, entries
+from attn.ui.notices import plain
+from attn.ui.state import add_notice, fresh_head, publish, values
+
+_SHAPE = "_shape"
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page shows: an index and one of its heads. ``page`` the page's name."""
+
+    index: Index
+    head: HeadId
+    page: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the sidebar came to: an entry, or the name of an index that is not there."""
+
+    entry: Entry | None
+    unknown: str = ""
+
+
+def choose() -> Choice:
+    """The index that session and URL name; the newest when they name none.
+
+    Layer and head are brought into its range, with a notice where the link was out of it.
+    """
+    found = entries()
+    name = st.session_state.get("index") or ""
+    if not name:
+        entry = next((e for e in found if e.index), found[0] if found else None)
+    else:
+        entry = next((e for e in found if e.name == name), None)
+    if entry is None:
+        return Choice(None, unknown=name)
+    st.session_state["index"] = entry.name
+    if entry.index is not None:
+        _fit(entry.index)
+    return Choice(entry)
+
+
+def _fit(index: Index) -> None:
+    manifest = index.manifest
+    if fresh_head():
+        best = int(np.nanargmax(np.nan_to_num(index.metric("induction"), nan=-1.0)))
+        layer, head = divmod(best, manifest.n_heads)
+        st.session_state["layer"], st.session_state["head"] = layer, head
+    for name, n in (("layer", manifest.n_layers), ("head", manifest.n_heads)):
+        value = int(st.session_state.get(name) or 0)
+        if value >= n:
+            st.session_state[name] = n - 1
+            what = f"head {value} of a layer" if name == "head" else f"layer {value}"
+            add_notice(
+                f"The link asks for {what}; the {name}s of {manifest.model} are 0 to {n - 1}: "
+                f"{name} {n - 1} is shown."
+            )
+    shape = (index.name, manifest.n_layers, manifest.n_heads)
+    if st.session_state.get(_SHAPE, shape)[1:] != shape[1:]:
+        # The sliders have other ends now, which makes them new widgets: hand them their values.
+        for name in ("layer", "head"):
+            st.session_state[name] = int(st.session_state[name])
+    st.session_state[_SHAPE] = shape
+    if st.session_state.get("metric") not in index.metric_names:
+        add_notice(
+            f"The index has no metric {st.session_state.get('metric')!r}: "
+            f"{index.metric_names[0]} is shown."
+        )
+        st.session_state["metric"] = index.metric_names[0]
+
+
+def show(choice: Choice, pages: list[tuple[str, object]], page: str) -> None:
+    """Draw the sidebar and write the URL."""
+    index = choice.entry.index if choice.entry else None
+    about = about_index(index) or asked_for()
+    with st.sidebar:
+        for name, target in pages:
+            st.page_link(target, query_params=values(name) | about)  # type: ignore[arg-type]
+        _pickers(choice)
+        if index is not None:
+            _head(index)
+        query = values(page) | about
+        if choice.entry is not None:
+            publish(query)
+            copy_link(urlencode(query))
+
+
+def about_index(index: Index | None) -> dict[str, str]:
+    """What a link says beside the index's name, so that whoever lacks it can make it."""
+    if index is None:
+        return {}
+    manifest = index.manifest
+    about = {"model": manifest.model, "corpus": manifest.corpus, "ctx": str(manifest.ctx)}
+    return about | ({"docs": str(manifest.docs)} if manifest.docs is not None else {})
+
+
+def asked_for() -> dict[str, str]:
+    """What the link in the address bar says about how its index was made."""
+    names = ("model", "corpus", "docs", "ctx")
+    return {name: st.query_params[name] for name in names if st.query_params.get(name)}
+
+
+def _pickers(choice: Choice) -> None:
+    found = entries()
+    if not found:
+        return
+    model_of = {e.name: e.index.manifest.model if e.index else "" for e in found}
+    known = sorted({model for model in model_of.values() if model})
+    model = model_of.get(choice.entry.name, "") if choice.entry else ""
+    if known:
+        if st.session_state.get("_model") != (model or None):
+            st.session_state["_model"] = model or None
+        st.selectbox(
+            "Model",
+            known,
+            index=0 if model else None,
+            key="_model",
+            placeholder="Choose a model",
+            on_change=_change_model,
+            help="The models that have an index here. Another one gets its index with "
+            "`python -m attn scan --model …`.",
+        )
+    names = [e.name for e in found if not model or model_of[e.name] in ("", model)]
+    if st.session_state.get("_index") != (choice.entry.name if choice.entry else None):
+        st.session_state["_index"] = choice.entry.name if choice.entry else None
+    st.selectbox(
+        "Index",
+        names,
+        index=0 if choice.entry else None,
+        key="_index",
+        placeholder="Choose an index",
+        on_change=_change_index,
+        help="A corpus that the model was run over. The pages read it; "
+        "`python -m attn scan --corpus …` makes another.",
+    )
+    if choice.entry and choice.entry.index:
+        manifest = choice.entry.index.manifest
+        st.caption(
+            f"{plain(manifest.corpus)} · {manifest.documents:,} documents of up to "
+            f"{manifest.ctx} tokens · {manifest.tokens:,} tokens"
+        )
+
+
+def _change_model() -> None:
+    model = st.session_state["_model"]
+    for entry in entries():
+        if model and entry.index and entry.index.manifest.model == model:
+            _take(entry)
+            return
+
+
+def _change_index() -> None:
+    for entry in entries():
+        if entry.name == st.session_state["_index"]:
+            _take(entry)
+
+
+def _take(entry: Entry) -> None:
+    """Choose an index; layer and head move into its range without a word."""
+    st.session_state["index"] = entry.name
+    st.session_state["open"] = ""
+    st.session_state["token"] = None
+    if entry.index:
+        manifest = entry.index.manifest
+        for name, n in (("layer", manifest.n_layers), ("head", manifest.n_heads)):
+            st.session_state[name] = min(int(st.session_state.get(name) or 0), n - 1)
+
+
+def _head(index: Index) -> None:
+    manifest = index.manifest
+    for name, n in (("layer", manifest.n_layers), ("head", manifest.n_heads)):
+        if n > 1:
+            st.slider(name.capitalize(), 0, n - 1, key=name, persist_state="session")
+    head = HeadId(int(st.session_state["layer"]), int(st.session_state["head"]))
+    shape = (manifest.n_layers, manifest.n_heads)
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="center"):
+        st.button("◀", key="previous_head", help="Previous head", on_click=step, args=(-1, shape))
+        st.markdown(f"**{head}**", width="content")
+        st.button("▶", key="next_head", help="Next head", on_click=step, args=(1, shape))
+
+
+def step(by: int, shape: tuple[int, int]) -> None:
+    """Move to the next or the previous head, through the layers and round the ends."""
+    n_layers, n_heads = shape
+    place = st.session_state["layer"] * n_heads + st.session_state["head"] + by
+    select(HeadId(*divmod(place % (n_layers * n_heads), n_heads)))
+
+
+def select(head: HeadId) -> None:
+    """Make a head the selected one. To be called before the sliders are drawn: in a callback."""
+    st.session_state["layer"], st.session_state["head"] = head.layer, head.head
+    st.session_state["open"] = ""
+
+
+def unknown_index(name: str) -> None:
+    """A link to an index that is not on this machine: say how to make it; show no other's rows."""
+    st.warning(
+        f"The link shows the index **{plain(name)}**, which is not on this machine.",
+        icon=":material/link_off:",
+    )
+    parts = [f"--{key} {shlex.quote(value)}" for key, value in asked_for().items()]
+    command = " ".join(["python -m attn scan", *parts])
+    if parts:
+        st.markdown("This command makes it, if the texts and the model are the same:")
+    else:
+        st.markdown("The link does not say how it was made. A scan makes an index:")
+    st.code(command[:2000], language=None, wrap_lines=True)
+    newest = next((entry for entry in entries() if entry.index), None)
+    if newest is not None:
+        st.button(
+            "Show the newest index instead",
+            key="show_newest",
+            on_click=_take,
+            args=(newest,),
+        )

@@ -1,0 +1,183 @@
+"""What a view is made of, kept in the session and in the URL.
+
+Every parameter lives in the session under its name, which is also its widget's key. The URL is read
+once when a session starts and whenever the browser goes back or forward; each run writes it anew,
+defaults included, so the address is always a permalink.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+MOST_ROWS = 100
+LONGEST_TEXT = 1500
+"""Characters of the user's text that a link carries."""
+
+TEXT = (
+    "Mira Castell opened the old ferry office at seven. By noon, Mira Castell had sold twelve "
+    "tickets, and the old ferry office smelled of coffee again."
+)
+
+_READ = "_url_read"
+_WRITTEN = "_url_written"
+_NOTICES = "_url_notices"
+_DECIDED = "_url_decided"
+
+
+@dataclass(frozen=True)
+class Param:
+    """One value of the URL.
+
+    ``page`` the page that has it, "" for all; ``read`` text → value, ValueError when it is bad;
+    ``expected`` what a good value is, for the notice; ``write`` value → text.
+    """
+
+    name: str
+    page: str
+    default: Any
+    read: Callable[[str], Any]
+    expected: str
+    write: Callable[[Any], str] = str
+
+
+def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if len(text) > 18:
+            raise ValueError(text)
+        value = int(text)
+        if value < low or (high is not None and value > high):
+            raise ValueError(text)
+        return value
+
+    return read
+
+
+def _choice(*options: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in options:
+            raise ValueError(text)
+        return text
+
+    return read
+
+
+def _flag(text: str) -> bool:
+    return _choice("0", "1")(text) == "1"
+
+
+def _place(text: str) -> str:
+    parts = text.split("-")
+    if text and (len(parts) != 3 or not all(part.isdecimal() for part in parts)):
+        raise ValueError(text)
+    return text
+
+
+def _bit(value: bool) -> str:
+    return str(int(value))
+
+
+def _optional(value: str | None) -> str:
+    return value or ""
+
+
+ORDERS = ("ranked", "reversed", "random")
+BY = ("multiple", "attention")
+
+PARAMS = (
+    Param("index", "", "", str, "the name of an index"),
+    Param("layer", "", 0, int, "a whole number from 0"),
+    Param("head", "", 0, int, "a whole number from 0"),
+    Param("metric", "heads", "induction", str, "the name of a metric"),
+    Param("lowest", "heads", False, _flag, "0 or 1", _bit),
+    Param("order", "examples", "ranked", _choice(*ORDERS), "ranked, reversed or random"),
+    Param("by", "examples", "multiple", _choice(*BY), "multiple or attention"),
+    Param("token", "examples", None, lambda text: text or None, "a token", _optional),
+    Param("rows", "examples", 10, _whole(1, MOST_ROWS), f"a whole number, 1 to {MOST_ROWS}"),
+    Param("one", "examples", False, _flag, "0 or 1", _bit),
+    Param("seed", "examples", 0, _whole(0, 2**31), "a whole number from 0"),
+    Param("open", "examples", "", _place, "document-destination-source"),
+    Param("text", "prompt", TEXT, str, "a text"),
+    Param("rest", "examples prompt", True, _flag, "0 or 1", _bit),
+)
+
+
+def adopt() -> None:
+    """Take the URL's values into the session: at its start and on the browser's back and forward.
+
+    A bad value is replaced by the default, with a notice.
+    """
+    first = _READ not in st.session_state
+    if not first and not _history():
+        return
+    st.session_state[_READ] = True
+    st.session_state[_NOTICES] = []
+    for param in PARAMS:
+        raw = st.query_params.get(param.name)
+        if raw is None:
+            if first:
+                st.session_state.setdefault(param.name, param.default)
+            continue
+        try:
+            st.session_state[param.name] = param.read(raw)
+        except ValueError:
+            st.session_state[param.name] = param.default
+            add_notice(
+                f"The link says {param.name} = {raw[:60]!r}, which is not {param.expected}: "
+                f"{param.write(param.default) or 'nothing'} is used instead."
+            )
+    if first:
+        st.session_state[_DECIDED] = {"layer", "head"} & set(st.query_params)
+
+
+def fresh_head() -> bool:
+    """Whether this session's link named no head, asked once: then a telling one may be chosen."""
+    decided = st.session_state.get(_DECIDED)
+    st.session_state[_DECIDED] = None
+    return decided is not None and not decided
+
+
+def _history() -> bool:
+    context = get_script_run_ctx()
+    return bool(context and context.is_history_navigation)
+
+
+def add_notice(text: str) -> None:
+    """Say something about the link, for as long as the view stays what the link made it."""
+    st.session_state.setdefault(_NOTICES, []).append((text, None))
+
+
+def notices() -> list[str]:
+    """What there is to say about the link; gone once the user has moved on."""
+    now = urlencode(values(None))
+    kept = [
+        (text, seen or now)
+        for text, seen in st.session_state.get(_NOTICES, [])
+        if seen in (None, now)
+    ]
+    st.session_state[_NOTICES] = kept
+    return [text for text, _ in kept]
+
+
+def values(page: str | None) -> dict[str, str]:
+    """The parameters of a page as the URL has them, defaults included; None: those of all pages."""
+    found = {}
+    for param in PARAMS:
+        if page is None or not param.page or page in param.page.split():
+            value = st.session_state.get(param.name, param.default)
+            text = param.write(param.default if value is None else value)
+            if len(text) <= LONGEST_TEXT:
+                found[param.name] = text
+    return found
+
+
+def publish(query: dict[str, str]) -> None:
+    """Make the address say ``query``, unless it does already."""
+    if query != st.query_params.to_dict() or query != st.session_state.get(_WRITTEN, query):
+        st.query_params.from_dict(query)
+    st.session_state[_WRITTEN] = query

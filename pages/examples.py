@@ -1,0 +1,75 @@
+"""Examples: where a head looks, ranked, reversed or at random. No torch until a row is opened."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from attn.ui import (
+    BY,
+    MOST_ROWS,
+    ORDERS,
+    View,
+    ask,
+    example_card,
+    headline,
+    meant,
+    nothing,
+    run_page,
+    show_legend,
+    shown,
+    tokens_of,
+)
+
+HELP = {
+    "order": "Ranked: the strongest pairs first. Reversed: those nearest above average first. "
+    "Random: drawn evenly from all pairs above average.",
+    "token": "The exact text of the source token, a space before it written as · or a space.",
+    "by": "Multiple: attention times how many sources the row sees. Attention: the plain share.",
+    "one": "Only the best pair of each document, so that one text cannot fill the list.",
+    "seed": "Another seed draws other examples; the same one the same.",
+}
+
+
+def controls(known: list[str]) -> None:
+    """The switches; each keeps its value in the URL."""
+    keep: dict[str, Any] = {"persist_state": "session"}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        order = st.segmented_control(
+            "Order", ORDERS, key="order", required=True, help=HELP["order"],
+            format_func=str.capitalize, **keep,
+        )  # fmt: skip
+        st.selectbox(
+            "Source token", known, index=None, key="token", format_func=shown, help=HELP["token"],
+            placeholder="any; pick or type", accept_new_options=True, width=180, **keep,
+        )  # fmt: skip
+        st.number_input("Rows", 1, MOST_ROWS, key="rows", width=100, **keep)
+        if order == "random":
+            st.number_input("Seed", 0, 2**31, key="seed", width=110, help=HELP["seed"], **keep)
+            return
+        if order == "ranked":
+            st.segmented_control(
+                "By", BY, key="by", required=True, help=HELP["by"],
+                format_func=str.capitalize, **keep,
+            )  # fmt: skip
+        st.toggle("One per document", key="one", help=HELP["one"], **keep)
+
+
+def body(view: View) -> None:
+    """Switches, how many of how many, legend, rows."""
+    st.header(f"Examples of {view.head}", anchor=False)
+    known = tokens_of(view.index, view.head)
+    controls(known)
+    token = meant(st.session_state["token"], known)
+    ranking = ask(view.index, view.head, token)
+    st.markdown(headline(ranking, token))
+    if not ranking.examples:
+        nothing(token, known)
+        return
+    show_legend()
+    for rank, example in enumerate(ranking.examples, 1):
+        example_card(view, example, rank)
+
+
+run_page("examples", body)

@@ -1,0 +1,34 @@
+"""Prompt: a head's attention on the user's own text."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attn.ui import LONGEST_TEXT, View, all_heads, heat_map, read_text, rest_switch, run_page
+
+
+def body(view: View) -> None:
+    """The text, the selected head's heat map, all heads of its layer."""
+    st.header(f"{view.head} on your text", anchor=False)
+    text = st.text_area(
+        "Your text",
+        key="text",
+        height=110,
+        persist_state="session",
+        help=f"Copy link takes the text along up to {LONGEST_TEXT:,} characters.",
+    )
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button("Show attention", type="primary", icon=":material/visibility:")
+        rest_switch()
+    if len(text) > LONGEST_TEXT:
+        st.caption(f"The text is over {LONGEST_TEXT:,} characters: a link leaves it out.")
+    read = read_text(view.index, view.head, text)
+    if read is None:
+        return
+    heat_map(view.index, view.head, read.tokens.texts, read.layer)
+    st.subheader(f"All heads of layer {view.head.layer}", anchor=False)
+    st.caption("Rows and columns as above. Click a head to select it.")
+    all_heads(view.index, view.head, read.layer)
+
+
+run_page("prompt", body)
