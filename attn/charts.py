@@ -217,12 +217,13 @@ def pattern(
     )
     if mark is not None:
         dst, src = mark
+        around = max(0.5, n / 80)
         figure.add_shape(
             type="rect",
-            x0=src - 0.5,
-            x1=src + 0.5,
-            y0=dst - 0.5,
-            y1=dst + 0.5,
+            x0=src - around,
+            x1=src + around,
+            y0=dst - around,
+            y1=dst + around,
             line={"color": MARK, "width": 2.5},
         )
     kept = np.arange(0, n, max(1, -(-n // _MOST_TICKS)))

@@ -14,12 +14,10 @@ from attn.ui import (
     ask,
     example_card,
     headline,
-    meant,
     nothing,
     run_page,
     show_legend,
-    shown,
-    tokens_of,
+    token_picker,
 )
 
 HELP = {
@@ -32,7 +30,7 @@ HELP = {
 }
 
 
-def controls(known: list[str]) -> None:
+def controls(view: View) -> None:
     """The switches; each keeps its value in the URL."""
     keep: dict[str, Any] = {"persist_state": "session"}
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -40,10 +38,7 @@ def controls(known: list[str]) -> None:
             "Order", ORDERS, key="order", required=True, help=HELP["order"],
             format_func=str.capitalize, **keep,
         )  # fmt: skip
-        st.selectbox(
-            "Source token", known, index=None, key="token", format_func=shown, help=HELP["token"],
-            placeholder="any; pick or type", accept_new_options=True, width=180, **keep,
-        )  # fmt: skip
+        token_picker(view.index, view.head, HELP["token"])
         st.number_input("Rows", 1, MOST_ROWS, key="rows", width=100, **keep)
         if order == "random":
             st.number_input("Seed", 0, 2**31, key="seed", width=110, help=HELP["seed"], **keep)
@@ -59,13 +54,11 @@ def controls(known: list[str]) -> None:
 def body(view: View) -> None:
     """Switches, how many of how many, legend, rows."""
     st.header(f"Examples of {view.head}", anchor=False)
-    known = tokens_of(view.index, view.head)
-    controls(known)
-    token = meant(st.session_state["token"], known)
-    ranking = ask(view.index, view.head, token)
-    st.markdown(headline(ranking, token))
+    controls(view)
+    ranking = ask(view.index, view.head)
+    st.markdown(headline(ranking))
     if not ranking.examples:
-        nothing(token, known)
+        nothing(view.index, view.head)
         return
     show_legend()
     for rank, example in enumerate(ranking.examples, 1):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import streamlit as st
 
 from attn import charts
 from attn.heads import HeadId
-from attn.ui import METRICS, View, explain, numbers, plain, run_page, select
+from attn.ui import METRICS, View, best_heads, explain, numbers, plain, run_page, select
 
 BEST = 10
 
@@ -27,17 +26,16 @@ def body(view: View) -> None:
             width=320,
         )
         st.toggle("Lowest first", key="lowest", persist_state="session")
-    metric, values = METRICS[name], index.metric(name)
-    st.markdown(explain(metric))
+    st.markdown(explain(METRICS[name]))
     left, right = st.columns([3, 1], gap="medium")
     with left:
-        grid(view, values, metric.unit, metric.low_high)
+        grid(view, name)
     with right:
-        best(values)
+        best(view, name)
     numbers(view)
 
 
-def grid(view: View, values: np.ndarray, unit: str, low_high: tuple[float, float | None]) -> None:
+def grid(view: View, name: str) -> None:
     """The map. A click selects a head; the key changes with it, so that any cell can be next."""
     key = f"grid {view.head}"
 
@@ -46,21 +44,23 @@ def grid(view: View, values: np.ndarray, unit: str, low_high: tuple[float, float
         if points:
             select(HeadId(int(points[0]["y"]), int(points[0]["x"])))
 
-    figure = charts.grid(values, view.head, unit=unit, low_high=low_high)
+    metric = METRICS[name]
+    figure = charts.grid(
+        view.index.metric(name), view.head, unit=metric.unit, low_high=metric.low_high
+    )
     st.plotly_chart(
         figure, key=key, on_select=clicked, selection_mode="points", config=charts.config()
     )
 
 
-def best(values: np.ndarray) -> None:
+def best(view: View, name: str) -> None:
     """The ten heads with the highest value, or the lowest."""
     lowest = bool(st.session_state["lowest"])
-    st.markdown(f"**{'Lowest' if lowest else 'Highest'} {min(BEST, values.size)}**")
-    order = np.argsort(values if lowest else -values, axis=None, kind="stable")[:BEST]
+    found = best_heads(view.index, name, BEST, lowest=lowest)
+    st.markdown(f"**{'Lowest' if lowest else 'Highest'} {len(found)}**")
     with st.grid(min_column_width=110, gap="xsmall"):
-        for place in order:
-            head = HeadId(*divmod(int(place), values.shape[1]))
-            text = f"**{head}** {float(values[head.layer, head.head]):.3f}"
+        for head, value in found:
+            text = f"**{head}** {value:.3f}"
             st.button(text, key=f"best {head}", on_click=select, args=(head,), width="stretch")
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from attn.charts import shown
 from attn.metrics import METRICS
 from attn.ui.notices import plain
-from attn.ui.numbers import explain, numbers
+from attn.ui.numbers import best_heads, explain, numbers
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
 from attn.ui.ranking import (
     ask,
     example_card,
     headline,
-    meant,
     nothing,
     show_legend,
-    tokens_of,
+    token_picker,
 )
 from attn.ui.router import run_app, run_page, run_text
 from attn.ui.sidebar import View, select
@@ -29,11 +27,11 @@ __all__ = [
     "View",
     "all_heads",
     "ask",
+    "best_heads",
     "example_card",
     "explain",
     "headline",
     "heat_map",
-    "meant",
     "nothing",
     "numbers",
     "plain",
@@ -44,6 +42,5 @@ __all__ = [
     "run_text",
     "select",
     "show_legend",
-    "shown",
-    "tokens_of",
+    "token_picker",
 ]

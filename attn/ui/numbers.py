@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from attn.heads import HeadId
+from attn.index import Index
 from attn.metrics import METRICS, Metric
 from attn.ui.router import page_link
 from attn.ui.sidebar import View
@@ -15,6 +17,15 @@ def explain(metric: Metric) -> str:
     low, high = metric.low_high
     span = f"from {low:g} up" if high is None else f"{low:g} to {high:g}"
     return f"**{metric.title}** · {metric.text} {span}, {metric.unit}. *Mind:* {metric.warning}"
+
+
+def best_heads(index: Index, name: str, n: int, *, lowest: bool) -> list[tuple[HeadId, float]]:
+    """The ``n`` heads with the highest value of a metric, or the lowest; none without a value."""
+    values = index.metric(name)
+    order = np.argsort(values if lowest else -values, axis=None, kind="stable")
+    heads = (HeadId(*divmod(int(place), values.shape[1])) for place in order)
+    pairs = ((head, float(values[head.layer, head.head])) for head in heads)
+    return [(head, value) for head, value in pairs if np.isfinite(value)][:n]
 
 
 def numbers(view: View) -> None:

@@ -24,6 +24,30 @@ def common_tokens(path: Path, identity: str, head: HeadId, _index: Index) -> lis
     return [token for token, _ in counts.most_common(60)]
 
 
+def token_picker(index: Index, head: HeadId, help_text: str) -> None:
+    """The filter by source token: pick one of the kept examples' tokens, or type any."""
+    known = tokens_of(index, head)
+    asked = st.session_state["token"]
+    st.selectbox(
+        "Source token",
+        known if asked in (None, *known) else [asked, *known],
+        index=None,
+        key="token",
+        format_func=shown,
+        help=help_text,
+        placeholder="any; pick or type",
+        accept_new_options=True,
+        persist_state="session",
+        on_change=_typed,
+        args=(known,),
+        width=180,
+    )
+
+
+def _typed(known: list[str]) -> None:
+    st.session_state["token"] = meant(st.session_state["token"], known)
+
+
 def tokens_of(index: Index, head: HeadId) -> list[str]:
     """Suggestions for the token filter."""
     return common_tokens(index.path, index.manifest.identity, head, index)
@@ -36,13 +60,14 @@ def meant(typed: str | None, known: list[str]) -> str | None:
     if typed in known:
         return typed
     if len(typed) > 2 and typed[0] == typed[-1] and typed[0] in "'\"":
-        return typed[1:-1]
+        typed = typed[1:-1]
     return typed.replace("·", " ").replace("↵", "\n").replace("⇥", "\t")
 
 
-def ask(index: Index, head: HeadId, token: str | None) -> Ranking:
+def ask(index: Index, head: HeadId) -> Ranking:
     """The examples that the page's switches ask for."""
     state = st.session_state
+    token = state["token"]
     if state["order"] == "random":
         return index.random(head, state["rows"], seed=state["seed"], token=token)
     reverse = state["order"] == "reversed"
@@ -56,8 +81,9 @@ def ask(index: Index, head: HeadId, token: str | None) -> Ranking:
     )
 
 
-def headline(ranking: Ranking, token: str | None) -> str:
+def headline(ranking: Ranking) -> str:
     """What the rows are out of, as Markdown: "10 of 17,031 pairs above average"."""
+    token = st.session_state["token"]
     n, pairs = len(ranking.examples), f"{ranking.pairs:,}"
     plural = "pair" if ranking.pairs == 1 else "pairs"
     if token is None and ranking.exact:
@@ -66,8 +92,9 @@ def headline(ranking: Ranking, token: str | None) -> str:
     return f"**{n} of {among}**, out of {pairs} {plural} above average"
 
 
-def nothing(token: str | None, known: list[str]) -> None:
+def nothing(index: Index, head: HeadId) -> None:
     """Say that there is no such example, and which tokens come near."""
+    token, known = st.session_state["token"], tokens_of(index, head)
     if token is None:
         st.info("This head has no pair above average here.", icon=":material/search_off:")
         return

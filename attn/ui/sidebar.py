@@ -14,7 +14,7 @@ from attn.index import Index
 from attn.ui.components import copy_link
 from attn.ui.library import Entry, entries
 from attn.ui.notices import plain
-from attn.ui.state import add_notice, fresh_head, publish, values
+from attn.ui.state import add_notice, fresh_head, publish, unread, values
 
 _SHAPE = "_shape"
 
@@ -62,13 +62,13 @@ def _fit(index: Index) -> None:
         layer, head = divmod(best, manifest.n_heads)
         st.session_state["layer"], st.session_state["head"] = layer, head
     for name, n in (("layer", manifest.n_layers), ("head", manifest.n_heads)):
-        value = int(st.session_state.get(name) or 0)
-        if value >= n:
-            st.session_state[name] = n - 1
-            what = f"head {value} of a layer" if name == "head" else f"layer {value}"
+        value, text = int(st.session_state.get(name) or 0), unread(name)
+        if value >= n or text is not None:
+            st.session_state[name] = min(value, n - 1)
             add_notice(
-                f"The link asks for {what}; the {name}s of {manifest.model} are 0 to {n - 1}: "
-                f"{name} {n - 1} is shown."
+                f"The link asks for {name} {text if text is not None else value}, which "
+                f"{manifest.model} does not have; its {name}s are 0 to {n - 1}: "
+                f"{name} {min(value, n - 1)} is shown."
             )
     shape = (index.name, manifest.n_layers, manifest.n_heads)
     if st.session_state.get(_SHAPE, shape)[1:] != shape[1:]:

@@ -28,6 +28,7 @@ _READ = "_url_read"
 _WRITTEN = "_url_written"
 _NOTICES = "_url_notices"
 _DECIDED = "_url_decided"
+_UNREAD = "_url_unread"
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,8 @@ BY = ("multiple", "attention")
 
 PARAMS = (
     Param("index", "", "", str, "the name of an index"),
-    Param("layer", "", 0, int, "a whole number from 0"),
-    Param("head", "", 0, int, "a whole number from 0"),
+    Param("layer", "", 0, _whole(0), "a layer"),
+    Param("head", "", 0, _whole(0), "a head"),
     Param("metric", "heads", "induction", str, "the name of a metric"),
     Param("lowest", "heads", False, _flag, "0 or 1", _bit),
     Param("order", "examples", "ranked", _choice(*ORDERS), "ranked, reversed or random"),
@@ -127,6 +128,9 @@ def adopt() -> None:
             st.session_state[param.name] = param.read(raw)
         except ValueError:
             st.session_state[param.name] = param.default
+            if param.name in ("layer", "head"):
+                st.session_state[_UNREAD] = st.session_state.get(_UNREAD, {}) | {param.name: raw}
+                continue
             add_notice(
                 f"The link says {param.name} = {raw[:60]!r}, which is not {param.expected}: "
                 f"{param.write(param.default) or 'nothing'} is used instead."
@@ -140,6 +144,12 @@ def fresh_head() -> bool:
     decided = st.session_state.get(_DECIDED)
     st.session_state[_DECIDED] = None
     return decided is not None and not decided
+
+
+def unread(name: str) -> str | None:
+    """What the link says for layer or head where it is no number at all, asked once."""
+    text: str | None = st.session_state.get(_UNREAD, {}).pop(name, None)
+    return text
 
 
 def _history() -> bool:

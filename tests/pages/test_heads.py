@@ -1,0 +1,118 @@
+"""The Heads page: what it shows first, what moves the selection, what the URL may say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from attn.heads import HeadId
+from attn.index import Index
+from tests.pages.conftest import Start, said
+
+
+def shown_head(app: object) -> HeadId:
+    return HeadId(int(app.query_params["layer"]), int(app.query_params["head"]))  # type: ignore[attr-defined]
+
+
+def test_first_visit_shows_the_strongest_induction_head(start: Start, index: Index) -> None:
+    app = start()
+    best = np.unravel_index(index.metric("induction").argmax(), (2, 4))
+    assert shown_head(app) == HeadId(int(best[0]), int(best[1]))
+    assert app.slider(key="layer").value == best[0]
+    assert app.slider(key="head").value == best[1]
+    assert f"Head {shown_head(app)}" in said(app)
+    assert app.query_params["index"] == index.name
+
+
+def test_every_metric_is_a_choice_and_a_number_with_help(start: Start, index: Index) -> None:
+    app = start(layer=1, head=2)
+    assert len(app.metric) == len(index.metric_names)
+    values = [metric.value for metric in app.metric]
+    for name, value in index.numbers(HeadId(1, 2)).items():
+        assert f"{value:.3f}" in values or f"{value:.2f}" in values, name
+    assert all(metric.help for metric in app.metric)
+
+
+@pytest.mark.parametrize("lowest", [False, True])
+def test_best_heads_follow_the_metric(start: Start, index: Index, lowest: bool) -> None:
+    app = start()
+    app.selectbox(key="metric").select("entropy").run()
+    if lowest:
+        app.toggle(key="lowest").set_value(True).run()
+    values = index.metric("entropy")
+    place = values.argmin() if lowest else values.argmax()
+    head = HeadId(*(int(i) for i in np.unravel_index(place, values.shape)))
+    buttons = [button for button in app.button if button.key.startswith("best ")]
+    assert buttons[0].label == f"**{head}** {values[head.layer, head.head]:.3f}"
+    assert app.query_params["metric"] == "entropy"
+    buttons[0].click().run()
+    assert shown_head(app) == head
+
+
+def test_buttons_walk_through_the_layers_and_round_the_ends(start: Start) -> None:
+    app = start(layer=0, head=3)
+    app.button(key="next_head").click().run()
+    assert shown_head(app) == HeadId(1, 0)
+    app.button(key="previous_head").click().run()
+    assert shown_head(app) == HeadId(0, 3)
+    app.slider(key="layer").set_value(1).run()
+    app.button(key="next_head").click().run()
+    assert shown_head(app) == HeadId(0, 0)
+    assert app.slider(key="layer").value == 0
+
+
+def test_selection_is_shared_by_the_pages(start: Start) -> None:
+    app = start(layer=0, head=1)
+    app.slider(key="head").set_value(2).run()
+    app.selectbox(key="metric").select("previous").run()
+    app.switch_page("pages/examples.py").run()
+    assert "Examples of L0H2" in said(app)
+    app.switch_page("pages/heads.py").run()
+    assert app.selectbox(key="metric").value == "previous"
+    assert "Head L0H2" in said(app)
+
+
+@pytest.mark.parametrize(
+    ("query", "sentence", "head"),
+    [
+        ({"layer": 99, "head": 1}, "its layers are 0 to 1: layer 1 is shown", HeadId(1, 1)),
+        ({"layer": 0, "head": 4}, "its heads are 0 to 3: head 3 is shown", HeadId(0, 3)),
+        ({"layer": -1, "head": 2}, "its layers are 0 to 1: layer 0 is shown", HeadId(0, 2)),
+        ({"layer": "<b>", "head": 2}, "The link asks for layer <b>", HeadId(0, 2)),
+        ({"layer": 1, "head": 2, "metric": "![x](http://x.y/z)"}, "has no metric", HeadId(1, 2)),
+        ({"layer": 1, "head": 2, "lowest": "yes"}, "'yes', which is not 0 or 1", HeadId(1, 2)),
+    ],
+)
+def test_a_bad_value_in_the_link_is_told_and_mended(
+    start: Start, query: dict[str, object], sentence: str, head: HeadId
+) -> None:
+    app = start(**query)
+    assert len(app.warning) == 1
+    assert sentence in said(app)
+    assert "](" not in app.warning[0].value.replace("\\]\\(", "")
+    assert shown_head(app) == head
+    app.slider(key="layer").set_value(1 - head.layer).run()
+    assert not app.warning
+
+
+def test_unknown_index_shows_its_command_and_no_rows(start: Start, index: Index) -> None:
+    query = {"index": "gpt2_x_12", "model": "gpt2; rm x", "corpus": "news.csv:body", "ctx": "64"}
+    for page in ("heads", "examples", "prompt"):
+        app = start(page, **query)
+        assert "The link shows the index **gpt2_x_12**, which is not on this machine" in said(app)
+        command = "python -m attn scan --model 'gpt2; rm x' --corpus news.csv:body --ctx 64"
+        assert app.code[0].value == command
+        assert not app.metric
+        assert not [e for e in app.html if "attn-row" in e.value]
+        assert app.query_params["index"] == "gpt2_x_12"
+    app.button(key="show_newest").click().run()
+    assert app.query_params["index"] == index.name
+
+
+def test_the_address_carries_every_value_defaults_too(start: Start) -> None:
+    app = start()
+    wanted = {"index", "layer", "head", "metric", "lowest", "model", "corpus", "ctx"}
+    assert wanted <= set(app.query_params)
+    app.switch_page("pages/examples.py").run()
+    wanted = {"index", "layer", "head", "order", "by", "token", "rows", "one", "seed", "open"}
+    assert wanted <= set(app.query_params)

@@ -1,0 +1,107 @@
+"""attn/charts.py: what figures hold, and that no text in them is read as HTML."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from attn import charts
+from attn.heads import HeadId
+
+TEXTS = ("<s>", " the", "<img src=x>", "\n", "$a$")
+
+
+def uniform(n: int) -> np.ndarray:
+    pattern = np.tril(np.ones((n, n), np.float32))
+    return pattern / pattern.sum(1, keepdims=True)
+
+
+def test_labels_are_visible_short_and_inert() -> None:
+    assert charts.label(" the") == "·the"
+    assert charts.label("<b>&") == "&lt;b&gt;&amp;"
+    assert charts.label("$x$") == "&#36;x&#36;"
+    assert charts.label("\n\t\u202e") == "↵⇥\\u202e"
+    assert len(charts.label("x" * 99)) == 24
+
+
+def test_palette_runs_evenly_from_dark_to_light() -> None:
+    palette = charts.palette().astype(float)
+    assert palette.shape == (256, 3)
+    luminance = palette @ [0.2126, 0.7152, 0.0722]
+    assert (np.diff(luminance) > -0.5).all()
+    assert luminance[-1] - luminance[0] > 180
+
+
+def test_shades_are_square_roots() -> None:
+    np.testing.assert_array_equal(charts.shades(np.array([0, 0.01, 0.25, 1.0])), [0, 26, 128, 255])
+    np.testing.assert_array_equal(charts.shades(np.array([np.nan, -1.0, 2.0])), [0, 0, 255])
+
+
+def test_grid_has_a_cell_and_a_click_target_a_head() -> None:
+    values = np.arange(12, dtype=np.float64).reshape(3, 4) / 20
+    values[1, 1] = np.nan
+    figure = charts.grid(values, HeadId(2, 3), unit="share", low_high=(0.0, 1.0))
+    heat, squares = figure.data
+    assert heat.z.dtype == np.float32
+    np.testing.assert_allclose(heat.z, np.sqrt(values), rtol=1e-6)
+    assert heat.zmax == pytest.approx(np.sqrt(values[2, 3]))
+    assert len(squares.x) == 12
+    assert squares.text[7] == "L1H3"
+    np.testing.assert_allclose(squares.customdata[7], [1, 3, values[1, 3]], rtol=1e-6)
+    assert squares.marker.opacity == 0
+    frame = figure.layout.shapes[0]
+    assert (frame.x0, frame.x1, frame.y0, frame.y1) == (2.5, 3.5, 1.5, 2.5)
+
+
+def test_grid_of_a_metric_without_an_upper_end_is_linear() -> None:
+    values = np.array([[2.0, 3.0], [4.0, 5.0]])
+    heat = charts.grid(values, HeadId(0, 0), unit="bits", low_high=(0.0, None)).data[0]
+    np.testing.assert_array_equal(heat.z, values.astype(np.float32))
+    assert (heat.zmin, heat.zmax) == (2.0, 5.0)
+
+
+@pytest.mark.parametrize("values", [np.zeros((2, 2)), np.full((2, 2), np.nan), np.ones((1, 1))])
+@pytest.mark.parametrize("high", [None, 1.0])
+def test_grid_survives_flat_and_empty_metrics(values: np.ndarray, high: float | None) -> None:
+    figure = charts.grid(values, HeadId(0, 0), unit="x", low_high=(0.0, high))
+    assert figure.data[0].zmax > figure.data[0].zmin
+
+
+def test_pattern_shows_attention_and_multiple() -> None:
+    figure = charts.pattern(uniform(5), np.arange(1, 6), TEXTS)
+    heat = figure.data[0]
+    assert heat.z.dtype == np.float32
+    assert np.isnan(heat.z[0, 1])
+    np.testing.assert_allclose(heat.z[4], np.sqrt(0.2), rtol=1e-6)
+    np.testing.assert_allclose(heat.customdata[4, :, 1], 1.0, rtol=1e-6)
+    assert (heat.zmin, heat.zmax) == (0.0, 1.0)
+
+
+def test_pattern_labels_are_unique_and_inert() -> None:
+    figure = charts.pattern(uniform(5), np.arange(1, 6), TEXTS)
+    assert len(set(figure.data[0].x)) == 5
+    assert "<" not in "".join([*figure.data[0].x, *figure.layout.xaxis.ticktext])
+
+
+def test_pattern_without_the_first_position_is_rescaled() -> None:
+    figure = charts.pattern(uniform(5), np.arange(1, 6), TEXTS, hide_first=True)
+    heat = figure.data[0]
+    assert np.isnan(heat.z[:, 0]).all()
+    assert heat.zmax == pytest.approx(np.sqrt(0.5))
+
+
+def test_bidirectional_pattern_keeps_its_upper_half() -> None:
+    whole = np.full((3, 3), 1 / 3, np.float32)
+    figure = charts.pattern(whole, np.full(3, 3), TEXTS[:3], bidirectional=True)
+    assert not np.isnan(figure.data[0].z).any()
+
+
+def test_pattern_of_one_token_and_of_many() -> None:
+    charts.pattern(np.ones((1, 1)), np.ones(1), ("x",), hide_first=True)
+    many = charts.pattern(uniform(300), np.arange(1, 301), ("a",) * 300, mark=(200, 7))
+    assert len(many.layout.xaxis.tickvals) <= 48
+    assert many.layout.shapes[0].x0 < 7 < many.layout.shapes[0].x1
+
+
+def test_icon_is_svg() -> None:
+    assert charts.icon().startswith("<svg ")
