@@ -6,14 +6,15 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from attn.errors import AttnError
+from attn.errors import AttnError, QueryError, ScanError
 from attn.heads import Example, HeadId
-from attn.index import Index, Ranking
+from attn.index import BANDS, Index, Ranking
 
 app = typer.Typer(
     add_completion=False,
@@ -26,6 +27,10 @@ IndexPath = Annotated[Path, typer.Argument(metavar="INDEX", help="Folder that `s
 Head = Annotated[str, typer.Argument(metavar="HEAD", help="A head, like L10H7.")]
 Count = Annotated[int, typer.Option("-n", help="How many.", min=1)]
 Token = Annotated[str | None, typer.Option(help="Only this source token, like ' the'.")]
+Destination = Annotated[str | None, typer.Option(help="Only this destination token.")]
+Regex = Annotated[
+    bool, typer.Option("--regex", help="--token and --destination are regular expressions.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
@@ -48,15 +53,32 @@ def scan(
         str, typer.Option(help="sample, python-docs, a file[:field] or owner/name[#split][:field].")
     ] = "sample",
     split: Annotated[str | None, typer.Option(help="Split of a Hub dataset.")] = None,
-    docs: Annotated[int | None, typer.Option(help="Only the first so many documents.")] = None,
-    ctx: Annotated[int, typer.Option(help="Tokens of each document, BOS included.")] = 128,
+    docs: Annotated[int | None, typer.Option(help="Only so many documents.", min=1)] = None,
+    skip: Annotated[
+        int, typer.Option(help="Leave out the first so many, for `merge`.", min=0)
+    ] = 0,
+    ctx: Annotated[int, typer.Option(help="Tokens of each window, BOS included.")] = 128,
     bos: Annotated[
         bool | None, typer.Option("--bos/--no-bos", help="Begin documents with BOS.")
     ] = None,
     min_row: Annotated[int, typer.Option(help="First row counted.")] = 10,
     top: Annotated[int, typer.Option(help="Pairs that each ranking keeps a head.")] = 100,
     sample: Annotated[int, typer.Option(help="Pairs kept at random a head.")] = 100,
-    seed: Annotated[int, typer.Option(help="Seed of the random sample.")] = 0,
+    band: Annotated[int, typer.Option(help="The same in each band of attention.")] = 40,
+    per_token: Annotated[
+        int, typer.Option(help="Best pairs kept of each source token; 0: none.")
+    ] = 10,
+    scores: Annotated[
+        str, typer.Option(help="multiple,attention or multiple,attention,write.")
+    ] = "multiple,attention",
+    windows: Annotated[
+        str, typer.Option(help="first: the start of each document; all: the rest too.")
+    ] = "first",
+    stride: Annotated[
+        int | None, typer.Option(help="Tokens from one window to the next, with --windows all.")
+    ] = None,
+    shard: Annotated[int, typer.Option(help="Documents done at a time; a kill costs one.")] = 64,
+    seed: Annotated[int, typer.Option(help="Seed of the random samples.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     out: Annotated[Path | None, typer.Option(help="Where to put the index's folder.")] = None,
@@ -67,9 +89,27 @@ def scan(
     from attn.scan import Plan, Progress
     from attn.scan import scan as run
 
-    texts = load_corpus(corpus, docs, split=split)
+    if windows not in ("first", "all"):
+        raise ScanError(f"--windows is first or all, not {windows!r}.")
+    known = {"multiple,attention": False, "multiple,attention,write": True}
+    if scores.replace(" ", "") not in known:
+        raise ScanError("--scores is multiple,attention or multiple,attention,write.")
+    texts = load_corpus(corpus, docs and docs + skip, split=split)
     session = load_model(model, device, dtype)
-    plan = Plan(ctx, bos, min_row, top, sample, seed)
+    plan = Plan(
+        ctx,
+        bos,
+        min_row,
+        top,
+        sample,
+        seed,
+        band=band,
+        per_token=per_token,
+        write=known[scores.replace(" ", "")],
+        all_windows=windows == "all",
+        stride=stride,
+        shard=shard,
+    )
     with _bar("Scanning") as step:
 
         def report(p: Progress) -> None:
@@ -78,8 +118,8 @@ def scan(
             of = f"/{p.total:,}" if p.total else ""
             step(p.stage, share, f"{p.documents:,}{of} documents · {speed}")
 
-        folder = run(session, texts, plan, out=out, progress=report)
-    for notice in Index.open(folder).manifest.notices:
+        folder = run(session, texts, plan, skip=skip, out=out, progress=report)
+    for notice in Index.open(folder).warnings():
         print(notice, file=sys.stderr)
     print(folder)
 
@@ -113,9 +153,11 @@ def top(
     index: IndexPath,
     head: Head,
     token: Token = None,
+    destination: Destination = None,
+    regex: Regex = False,
     n: Count = 10,
     reverse: Annotated[bool, typer.Option(help="Nearest above average first.")] = False,
-    by: Annotated[str, typer.Option(help="multiple or attention.")] = "multiple",
+    by: Annotated[str, typer.Option(help="multiple, attention, or write.")] = "multiple",
     one_per_document: Annotated[bool, typer.Option(help="The best of each document.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -125,7 +167,14 @@ def top(
         head,
         as_json,
         lambda opened, at: opened.top(
-            at, n, by=by, token=token, reverse=reverse, one_per_document=one_per_document
+            at,
+            n,
+            by=by,
+            token=token,
+            destination=destination,
+            regex=regex,
+            reverse=reverse,
+            one_per_document=one_per_document,
         ),
     )
 
@@ -135,17 +184,70 @@ def random(
     index: IndexPath,
     head: Head,
     token: Token = None,
+    destination: Destination = None,
+    regex: Regex = False,
     n: Count = 10,
     seed: Annotated[int, typer.Option(help="Another seed, another draw.")] = 0,
+    band: Annotated[
+        int | None, typer.Option(help=f"Only a band of attention, 0 to {len(BANDS) - 1}.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show pairs of a head drawn at random from all pairs above average."""
-    _show(
-        index,
-        head,
-        as_json,
-        lambda opened, at: opened.random(at, n, seed=seed, token=token),
-    )
+    if band is not None and (token is not None or destination is not None):
+        raise QueryError("A band is drawn whole: leave out --token and --destination.")
+
+    def query(opened: Index, at: HeadId) -> Ranking:
+        if band is not None:
+            return opened.band(at, band, n, seed=seed)
+        return opened.random(
+            at, n, seed=seed, token=token, destination=destination, regex=regex
+        )
+
+    _show(index, head, as_json, query)
+
+
+@app.command()
+def tokens(
+    index: IndexPath,
+    head: Head,
+    n: Count = 20,
+    destinations: Annotated[
+        bool, typer.Option("--destinations", help="From which tokens it looks, instead.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """List the tokens that a head looks at most, over the whole corpus."""
+    opened, at = Index.open(index), HeadId.parse(head)
+    rows = opened.destinations(at, n) if destinations else opened.sources(at, n)
+    for row in rows:
+        if as_json:
+            print(json.dumps(asdict(row)))
+        else:
+            print(
+                f"{row.mass:10.1f}  {row.lift:7.2f}×  {row.pairs:7,} pairs  "
+                f"{row.count:6,} times  {row.token!r}"
+            )
+
+
+@app.command()
+def summary(index: IndexPath, head: Head) -> None:
+    """Say in two sentences what a head's numbers are."""
+    from attn.summary import summary as sentences
+
+    print(sentences(Index.open(index), HeadId.parse(head)))
+
+
+@app.command()
+def merge(
+    indexes: Annotated[list[Path], typer.Argument(metavar="INDEX...", help="Parts of a corpus.")],
+    out: Annotated[Path | None, typer.Option(help="Where to put the index's folder.")] = None,
+) -> None:
+    """Join indexes of parts of a corpus into what one scan of the whole gives."""
+    from attn.config import settings
+    from attn.merging import merge_indexes
+
+    print(merge_indexes(indexes, out or settings().indexes))
 
 
 @app.command()
@@ -167,13 +269,20 @@ def _show(path: Path, head: str, as_json: bool, query: Callable[[Index, HeadId],
         else:
             print(_line(opened, example))
     if not as_json:
-        among = "" if ranking.exact else f" (among the {ranking.kept} examples kept that match)"
-        print(f"{at}: {len(ranking.examples)} of {ranking.pairs:,} pairs above average{among}")
+        print(f"{at}: {_out_of(ranking)}")
+
+
+def _out_of(ranking: Ranking) -> str:
+    n, pairs = len(ranking.examples), f"{ranking.pairs:,} pairs above average"
+    if ranking.matching is not None:
+        pairs = f"{ranking.matching:,} that match, out of {pairs}"
+    among = "" if ranking.exact else f" (among the {ranking.kept:,} examples kept that match)"
+    return f"{n} of {pairs}{among}"
 
 
 def _line(index: Index, example: Example) -> str:
     """One example for a terminal: scores, then the text with source and destination marked."""
-    texts = [*index.window(example.document).texts]
+    texts = [*index.window(example.document, example.start).texts]
     texts[example.src] = f"[[{texts[example.src]}]]"
     if example.dst != example.src:
         texts[example.dst] = f"<<{texts[example.dst]}>>"

@@ -70,7 +70,8 @@ class Example:
     document at which its window begins (0 unless long documents were cut into windows);
     ``dst`` and ``src`` count from the window's first position. ``token`` is the source token's
     text. ``row`` (source,) holds the attention of the whole row, 0..1, or None where the index
-    keeps the pair alone.
+    keeps the pair alone. ``write`` is the attention times the norm of what the source's value
+    writes, in units of the residual stream, or None where the scan kept no write scores.
     """
 
     head: HeadId
@@ -82,6 +83,7 @@ class Example:
     attention: float
     start: int = 0
     row: np.ndarray | None = None
+    write: float | None = None
 
     def record(self) -> dict[str, object]:
         """The pair as a flat record: what ``--json`` prints and tables hold."""
@@ -94,15 +96,21 @@ class Example:
             "token": self.token,
             "multiple": self.multiple,
             "attention": self.attention,
+            **({} if self.write is None else {"write": self.write}),
+            **({"start": self.start} if self.start else {}),
         }
 
 
 @dataclass(frozen=True)
 class Window:
-    """What the index keeps of one scanned window of a document: enough to show it."""
+    """What the index keeps of one scanned window of a document: enough to show it.
+
+    ``id`` the document's, a hash of its text: the same text has the same id in every corpus.
+    """
 
     document: int
     start: int
     source: str
     texts: tuple[str, ...]
     ids: tuple[int, ...]
+    id: str = ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -9,45 +11,50 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from attn import store
 from attn.errors import IndexDamaged, QueryError
 from attn.heads import Example, HeadId, Window
-from attn.store import MANIFEST, Manifest, read_manifest, verify
+from attn.metrics import DISTANCES, METRICS, PARTS, SUMS, WRITE_SUMS, values_of
+from attn.query import HeadPairs, Ranking, first_of_each
+from attn.scores import BANDS, LISTS, SCORES
+from attn.store import MANIFEST, PAIR_GROUP, Manifest, read_manifest, verify
 
-__all__ = ["Index", "Manifest", "Ranking", "find_indexes", "verify"]
+__all__ = [
+    "BANDS", "LISTS", "Index", "Manifest", "Ranking", "TokenRow", "find_indexes", "verify",
+]  # fmt: skip
 
-_COUNTS = ("layer", "head", "rows", "pairs", "nonfinite")
-BY = ("multiple", "attention")
+_FIXED = 2.0**32  # as the tally has it: see attn.tally
+_SCALES = {
+    "entropy": 2.0**28, "entropy_most": 2.0**28, "distance": 2.0**16, "distance_squared": 2.0**8,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """The answer to a query: some examples, and out of how many.
+class TokenRow:
+    """What a head gave one token as a source, or did from it as a destination.
 
-    ``pairs`` all pairs above average of the head in the whole corpus; ``kept`` how many examples
-    the index keeps that match the question; ``exact`` whether ``examples`` are the true first
-    ones of the whole corpus, or only those among the kept (a token filter).
+    ``count`` how often it occurs in the corpus; ``pairs`` above average; ``mass`` attention summed
+    over all rows (as a destination: what its rows do not leave at the first position); ``lift`` the
+    mass as a multiple of what a uniform head would give (as a destination: mass a row);
+    ``maximum`` its best multiple.
     """
 
-    examples: tuple[Example, ...]
+    token: str
+    count: int
     pairs: int
-    kept: int
-    exact: bool
+    mass: float
+    lift: float
+    maximum: float
 
 
 def find_indexes(folder: Path) -> list[Path]:
     """Folders with a manifest inside ``folder``, the newest first."""
     if not folder.is_dir():
         return []
-    found = [path.parent for path in folder.glob(f"*/{MANIFEST}") if not _hidden(path.parent)]
+    found = [path.parent for path in folder.glob(f"*/{MANIFEST}") if path.parent.name[0] != "."]
     return sorted(found, key=lambda path: (-(path / MANIFEST).stat().st_mtime, path.name))
-
-
-def _hidden(path: Path) -> bool:
-    return path.name.startswith(".")
 
 
 class Index:
@@ -59,7 +66,9 @@ class Index:
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path, self.manifest = path, manifest
-        self._head_table = lru_cache(maxsize=64)(self._read_head)
+        self._kept_of = lru_cache(maxsize=64)(self._read_kept)
+        self._tokens_of = lru_cache(maxsize=64)(self._read_tokens)
+        self._listed_in = lru_cache(maxsize=64)(self._read_listed)
         self._document_group = lru_cache(maxsize=256)(self._read_group)
 
     @classmethod
@@ -78,30 +87,55 @@ class Index:
         shape = self.manifest.n_layers, self.manifest.n_heads
         return [HeadId(layer, head) for layer, head in np.ndindex(shape)]
 
+    # Numbers of heads
+
     @cached_property
     def _heads(self) -> dict[str, np.ndarray]:
-        """Column → (layer, head)."""
+        """Column of heads.parquet → (layer, head, ...)."""
         table = self._table(store.HEADS, None)
         shape = self.manifest.n_layers, self.manifest.n_heads
-        return {name: table[name].to_numpy().reshape(shape) for name in table.column_names}
+        return {
+            name: np.array(table[name].to_pylist()).reshape(*shape, *_list_shape(table[name]))
+            for name in table.column_names
+        }
+
+    @cached_property
+    def _metrics(self) -> dict[str, np.ndarray]:
+        rows = self._heads["rows"].astype(np.float64)
+        none = np.full_like(rows, np.nan)
+        means = {}
+        for i, name in enumerate(SUMS):
+            total = self._heads["sums"][..., i] / _SCALES.get(name, _FIXED)
+            means[name] = np.divide(total, rows, out=none.copy(), where=rows > 0)
+        left_out = () if self.manifest.write else WRITE_SUMS
+        found = {}
+        for name in METRICS:
+            if name in self._heads:
+                found[name] = self._heads[name]
+            elif name not in left_out:
+                found[name] = values_of(name, means)
+        return found
 
     @property
     def metric_names(self) -> tuple[str, ...]:
         """The metrics of this index, in the order to show them."""
-        return tuple(name for name in self._heads if name not in _COUNTS)
+        return tuple(self._metrics)
 
     def metric(self, name: str) -> np.ndarray:
         """(layer, head) float64: one metric of every head. Raises QueryError for another name."""
-        if name not in self.metric_names:
+        if name not in self._metrics:
             known = ", ".join(self.metric_names)
             raise QueryError(f"The index has no metric {name!r}: choose one of {known}.")
-        return self._heads[name]
+        return self._metrics[name].copy()
 
     def numbers(self, head: HeadId) -> dict[str, float]:
         """Every metric of one head."""
         self._check(head)
-        cell = head.layer, head.head
-        return {name: float(self._heads[name][cell]) for name in self.metric_names}
+        return {name: float(values[head.layer, head.head]) for name, values in self._metrics.items()}
+
+    def random_metrics(self) -> dict[str, np.ndarray]:
+        """The metrics measured on random tokens: name → (layer, head) float64."""
+        return {name: self._heads[name] for name in METRICS if name in self._heads}
 
     def rows(self, head: HeadId) -> int:
         """Rows counted: real rows from min_row on, with finite attention."""
@@ -115,9 +149,113 @@ class Index:
         """Rows left out because their attention was not finite."""
         return self._count("nonfinite", head)
 
-    def _count(self, name: str, head: HeadId) -> int:
+    def budget(self, head: HeadId) -> dict[str, float]:
+        """The head's attention mass by part, in the order of claims; the shares add to 1.
+
+        All NaN where no row was counted.
+        """
+        rows = self.rows(head)
+        if not rows:
+            return dict.fromkeys(PARTS, float("nan"))
+        shares = self._heads["parts"][head.layer, head.head] / _FIXED / rows
+        return dict(zip(PARTS, [*map(float, shares), float(1 - shares.sum())], strict=True))
+
+    def distances(self, head: HeadId) -> tuple[np.ndarray, np.ndarray]:
+        """Where each bin of distance begins, and the share of the mass in it: (bin,), (bin,)."""
+        rows = max(self.rows(head), 1)
+        mass = self._heads["distances"][head.layer, head.head] / _FIXED / rows
+        return np.array(DISTANCES), mass
+
+    def attention_counts(self, head: HeadId) -> np.ndarray:
+        """(bin,) pairs above average by attention: bin i has 2^-i-1 <= a < 2^-i, the last the rest."""
         self._check(head)
-        return int(self._heads[name][head.layer, head.head])
+        counts: np.ndarray = self._heads["attention"][head.layer, head.head]
+        return counts.copy()
+
+    def warnings(self) -> list[str]:
+        """What to know before believing the numbers, in sentences."""
+        said = list(self.manifest.notices)
+        if self.manifest.short:
+            said.append(f"Skipped {self.manifest.short} documents of fewer than two tokens.")
+        if self.manifest.without_attention:
+            layers = ", ".join(map(str, self.manifest.without_attention))
+            said.append(f"Layers {layers} of {self.manifest.model} have no attention: left out.")
+        bad = [HeadId(int(a), int(b)) for a, b in np.argwhere(self._heads["nonfinite"] > 0)]
+        if bad:
+            rows = int(self._heads["nonfinite"].sum())
+            heads = ", ".join(map(str, bad[:8])) + (" and others" if len(bad) > 8 else "")
+            better = "bfloat16 or float32" if self.manifest.dtype == "float16" else "float32"
+            said.append(
+                f"Left out {rows:,} rows of {heads} whose attention is not finite: "
+                f"scan with --dtype {better}."
+            )
+        return said
+
+    # Tokens
+
+    @cached_property
+    def _vocabulary(self) -> dict[str, np.ndarray]:
+        table = self._table(store.VOCABULARY, None)
+        return {
+            name: np.array(table[name].to_pylist(), object)
+            if name == "text"
+            else table[name].to_numpy()
+            for name in table.column_names
+        }
+
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        """Every token text of the corpus."""
+        texts: Sequence[str] = self._vocabulary["text"]
+        return texts
+
+    def uniform(self, layer: int) -> np.ndarray:
+        """(token,) int64: what a uniform head of the layer would give each token, fixed point."""
+        number = int(self._heads["uniform"][layer, 0])
+        even: np.ndarray = self._vocabulary[f"uniform_{number}"]
+        return even
+
+    def sources(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
+        """What the head gave each token of the whole corpus, the largest mass first."""
+        return self._token_rows(head, "source", self.uniform(head.layer) / _FIXED, n)
+
+    def destinations(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
+        """From which tokens the head looks elsewhere than at the first position, most mass first."""
+        return self._token_rows(head, "destination", self._vocabulary["rows"], n)
+
+    def _token_rows(
+        self, head: HeadId, side: str, even: np.ndarray, n: int | None
+    ) -> list[TokenRow]:
+        self._check(head)
+        table = self._tokens(head)
+        mass = table[f"{side}_mass"] / _FIXED
+        rows = []
+        for i in np.lexsort((table["token"], -mass))[:n]:
+            token = int(table["token"][i])
+            rows.append(
+                TokenRow(
+                    self._vocabulary["text"][token],
+                    int(self._vocabulary["count"][token]),
+                    int(table[f"{side}_pairs"][i]),
+                    float(mass[i]),
+                    float(mass[i] / even[token]) if even[token] else 0.0,
+                    float(table[f"{side}_maximum"][i]),
+                )
+            )
+        return rows
+
+    def _numbers_of(self, text: str, regex: bool) -> np.ndarray:
+        """The vocabulary's numbers of the tokens that read so, or that the expression finds."""
+        texts = self._vocabulary["text"]
+        if not regex:
+            return np.flatnonzero(texts == text)
+        try:
+            rule = re.compile(text)
+        except re.error as error:
+            raise QueryError(f"{text!r} is not a regular expression: {error}.") from error
+        return np.array([i for i, one in enumerate(texts) if rule.search(one)], np.int64)
+
+    # Examples
 
     def top(
         self,
@@ -126,80 +264,217 @@ class Index:
         *,
         by: str = "multiple",
         token: str | None = None,
+        destination: str | None = None,
+        regex: bool = False,
         reverse: bool = False,
         one_per_document: bool = False,
     ) -> Ranking:
         """The head's best pairs.
 
-        ``by`` multiple or attention; ``token`` only pairs whose source token reads exactly so;
-        ``reverse`` the pairs nearest above average first, by multiple; ``one_per_document`` the
-        best pair of each document. Ties: the earlier document, destination, source first.
-        Raises QueryError for a question without an answer, HeadError for a head out of range.
+        ``by`` multiple, attention, or write where the scan kept it; ``token`` and ``destination``
+        only pairs whose source and destination token reads exactly so, or, with ``regex``, where the
+        expression finds something; ``reverse`` the pairs nearest above average first, by multiple;
+        ``one_per_document`` the best pair of each document. Ties: the earlier document,
+        destination, source first. A filter by source token is exact over the whole corpus, by
+        multiple; the others look among the examples that the index keeps, and say so. Raises
+        QueryError for a question without an answer, HeadError for a head out of range.
         """
-        if by not in BY:
-            raise QueryError(f"Examples are ranked by {' or '.join(BY)}, not by {by!r}.")
+        if by not in SCORES or (by == "write" and not self.manifest.write):
+            known = ", ".join(SCORES if self.manifest.write else SCORES[:2])
+            raise QueryError(f"Examples are ranked by one of {known}, not by {by!r}.")
         if reverse and by != "multiple":
             raise QueryError("The reversed ranking is by multiple: leave out --by or --reverse.")
-        column = "bottom" if reverse else {"multiple": "top", "attention": "attention"}[by]
-        if one_per_document and column == "top" and token is None:
-            return self._ranking(head, self._ranked(head, "by_document"), n, whole=True)
-        table = self._ranked(head, column)
-        whole = len(table) >= self.pairs(head) or (token is None and not one_per_document)
-        if token is not None:
-            table = table.filter(pc.equal(table["token"], token))
-        if one_per_document:
-            table = table.take(_first_of_each(table["document"].to_numpy()))
-        return self._ranking(head, table, n, whole)
+        name = "bottom" if reverse else {"multiple": "top"}.get(by, by)
+        if token is None and destination is None:
+            if one_per_document and name == "top":
+                return self._answer(head, self._kept(head).listed("by_document"), n)
+            return self._answer(head, self._kept(head).listed(name), n, one=one_per_document)
+        return self._filtered(head, n, by, token, destination, regex, reverse, one_per_document)
 
     def random(
-        self, head: HeadId, n: int = 10, *, seed: int = 0, token: str | None = None
+        self,
+        head: HeadId,
+        n: int = 10,
+        *,
+        seed: int = 0,
+        token: str | None = None,
+        destination: str | None = None,
+        regex: bool = False,
     ) -> Ranking:
         """Pairs above average drawn uniformly without replacement, from the index's sample."""
-        table = self._ranked(head, "sample")
-        order = np.random.default_rng(seed).permutation(len(table))
-        whole = token is None or len(table) >= self.pairs(head)
-        table = table.take(order)
+        return self._drawn(head, "sample", n, seed, token, destination, regex)
+
+    def band(self, head: HeadId, band: int, n: int = 10, *, seed: int = 0) -> Ranking:
+        """Pairs above average drawn uniformly from one of :data:`BANDS` of attention, low to high."""
+        if not 0 <= band < len(BANDS):
+            raise QueryError(f"Bands of attention are numbered 0 to {len(BANDS) - 1}.")
+        return self._drawn(head, f"band{band}", n, seed)
+
+    def sampled_rows(self, head: HeadId, n: int = 10, *, seed: int = 0) -> Ranking:
+        """Rows drawn uniformly from all that count, each with its best source."""
+        return self._drawn(head, "rows", n, seed)
+
+    def _answer(self, head: HeadId, pairs: HeadPairs, n: int, *, one: bool = False) -> Ranking:
+        """The first of a list, which are the first of the whole corpus."""
+        exact = not one or len(pairs) >= self.pairs(head)
+        if one:
+            pairs = pairs.only(first_of_each(pairs.document))
+        return Ranking(self._examples(head, pairs, n), self.pairs(head), len(pairs), exact)
+
+    def _filtered(
+        self,
+        head: HeadId,
+        n: int,
+        by: str,
+        token: str | None,
+        destination: str | None,
+        regex: bool,
+        reverse: bool,
+        one: bool,
+    ) -> Ranking:
+        table, kept = self._tokens(head), self._kept(head)
+        kept = kept.only(kept.above(skip_first=self.manifest.skip_first))
+        matching = None
+        last = None  # which pairs are the last that the index lists of a token that has more
         if token is not None:
-            table = table.filter(pc.equal(table["token"], token))
-        return self._ranking(head, table, n, whole)
+            wanted = self._numbers_of(token, regex)
+            mine = np.isin(table["token"], wanted)
+            listed, cut = self._listed(head, wanted)
+            kept = listed.join(kept.only(np.isin(kept.token, wanted)))
+            if destination is None:
+                matching = int(table["source_pairs"][mine].sum())
+                last = np.zeros(len(kept), bool)
+                last[: len(cut)] = cut
+        if destination is not None:
+            wanted = self._numbers_of(destination, regex)
+            if token is None:
+                mine = np.isin(table["token"], wanted)
+                matching = int(table["destination_pairs"][mine].sum())
+            kept = kept.only(np.isin(self._destinations(kept), wanted))
+        order = kept.order(kept.score(by), reverse=reverse)
+        exact = len(kept) == matching
+        if last is not None and by == "multiple" and not reverse and self.manifest.per_token:
+            order = order[: int(np.argmax(last[order])) + 1] if last.any() else order
+            exact = True
+        kept = kept.only(order)
+        if one:
+            kept = kept.only(first_of_each(kept.document))
+        examples = self._examples(head, kept, n)
+        return Ranking(examples, self.pairs(head), len(kept), exact, matching)
 
-    def _ranking(self, head: HeadId, table: pa.Table, n: int, whole: bool) -> Ranking:
-        if n < 1:
-            raise QueryError("Ask for at least one example.")
-        some = table.slice(0, n).to_pylist()
-        examples = tuple(_example(head, row) for row in some)
-        return Ranking(examples, self.pairs(head), len(table), whole)
+    def _drawn(
+        self,
+        head: HeadId,
+        name: str,
+        n: int,
+        seed: int,
+        token: str | None = None,
+        destination: str | None = None,
+        regex: bool = False,
+    ) -> Ranking:
+        pairs = self._kept(head).listed(name)
+        whole = len(pairs) >= self.pairs(head)
+        pairs = pairs.only(np.random.default_rng(seed).permutation(len(pairs)))
+        if token is not None:
+            pairs = pairs.only(np.isin(pairs.token, self._numbers_of(token, regex)))
+        if destination is not None:
+            wanted = self._numbers_of(destination, regex)
+            pairs = pairs.only(np.isin(self._destinations(pairs), wanted))
+        exact = whole or (token is None and destination is None)
+        total = self.rows(head) if name == "rows" else self.pairs(head)
+        return Ranking(self._examples(head, pairs, n), total, len(pairs), exact)
 
-    def _ranked(self, head: HeadId, name: str) -> pa.Table:
-        """The pairs of one list of a head, by rank."""
-        self._check(head)
-        table = self._head_table(head)
-        rank = table[f"rank_{name}"].to_numpy()
-        order = np.argsort(rank, kind="stable")
-        return table.take(order[rank[order] >= 0])
+    def _examples(self, head: HeadId, pairs: HeadPairs, n: int) -> tuple[Example, ...]:
+        return pairs.examples(head, self._vocabulary["text"], n)
 
-    def window(self, document: int) -> Window:
-        """The scanned tokens of a document. Raises QueryError when the index has none such."""
-        group = int(np.searchsorted(self.manifest.groups, document, side="right")) - 1
-        if group >= 0:
+    def _listed(self, head: HeadId, wanted: np.ndarray) -> tuple[HeadPairs, np.ndarray]:
+        """The listed pairs of source tokens, and which is the last of a token that has more."""
+        table, limit = self._tokens(head), self.manifest.per_token
+        sizes = np.minimum(table["source_pairs"], limit)
+        ends = np.cumsum(sizes)
+        mine = np.flatnonzero(np.isin(table["token"], wanted) & (sizes > 0))
+        groups = {
+            group
+            for i in mine
+            for group in range((ends[i] - sizes[i]) // PAIR_GROUP, (ends[i] - 1) // PAIR_GROUP + 1)
+        }
+        tables = [self._listed_in(head, int(group)) for group in sorted(groups)]
+        if not tables:
+            none = self._kept(head).only(np.zeros(0, np.int64))
+            return none, np.zeros(0, bool)
+        pairs = HeadPairs.of_listed(pa.concat_tables(tables))
+        pairs = pairs.only(np.isin(pairs.token, wanted))
+        last = np.zeros(len(pairs), bool)
+        stops = np.cumsum(sizes[mine]) - 1
+        last[stops] = table["source_pairs"][mine] > limit
+        return pairs, last
+
+    def _destinations(self, pairs: HeadPairs) -> np.ndarray:
+        """The vocabulary's numbers of the destination tokens."""
+        numbers = self._numbers
+        found = [
+            numbers[self.window(int(d), int(s)).texts[int(dst)]]
+            for d, s, dst in zip(pairs.document, pairs.start, pairs.dst, strict=True)
+        ]
+        return np.array(found, np.int64)
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {text: i for i, text in enumerate(self._vocabulary["text"])}
+
+    def window(self, document: int, start: int = 0) -> Window:
+        """The scanned tokens of a document, of the window that begins at its token ``start``.
+
+        Raises QueryError when the index has none such.
+        """
+        groups = self.manifest.groups
+        first = max(int(np.searchsorted(groups, document, side="left")) - 1, 0)
+        last = int(np.searchsorted(groups, document, side="right"))
+        for group in range(first, last):
             for row in self._document_group(group):
-                if row["document"] == document:
-                    texts, ids = tuple(row["texts"]), tuple(row["ids"])
-                    return Window(document, row["start"], row["source"], texts, ids)
+                if row["document"] == document and row["start"] == start:
+                    return Window(
+                        document, start, row["source"], tuple(row["texts"]), tuple(row["ids"]),
+                        row["id"],
+                    )  # fmt: skip
         raise QueryError(f"The index has no document {document}.")
+
+    # Files
+
+    def _count(self, name: str, head: HeadId) -> int:
+        self._check(head)
+        return int(self._heads[name][head.layer, head.head])
 
     def _check(self, head: HeadId) -> None:
         head.check(self.manifest.n_layers, self.manifest.n_heads)
 
-    def _read_head(self, head: HeadId) -> pa.Table:
-        return self._table(store.layer_file(head.layer), head.head)
+    def _kept(self, head: HeadId) -> HeadPairs:
+        self._check(head)
+        return self._kept_of(head)
+
+    def _read_kept(self, head: HeadId) -> HeadPairs:
+        name = store.layer_file("examples", head.layer)
+        return HeadPairs.of_examples(self._table(name, head.head))
+
+    def _tokens(self, head: HeadId) -> dict[str, np.ndarray]:
+        self._check(head)
+        return self._tokens_of(head)
+
+    def _read_tokens(self, head: HeadId) -> dict[str, np.ndarray]:
+        table = self._table(store.layer_file("tokens", head.layer), head.head)
+        return {name: table[name].to_numpy() for name in table.column_names}
+
+    def _read_listed(self, head: HeadId, group: int) -> pa.Table:
+        before = self._heads["listed"][head.layer, : head.head]
+        number = int((-(-before // PAIR_GROUP)).sum()) + group
+        return self._table(store.layer_file("pairs", head.layer), number)
 
     def _read_group(self, group: int) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self._table(store.DOCUMENTS, group).to_pylist()
         return rows
 
     def _table(self, name: str, group: int | None) -> pa.Table:
-        """A file's table, or one row group of it; page checksums are checked."""
+        """A file's table, or one row group of it; footer and page checksums are checked."""
         path = self.path / name
         try:
             if store.footer(path) != self.manifest.files[name].footer:
@@ -212,10 +487,5 @@ class Index:
             ) from error
 
 
-def _example(head: HeadId, row: dict[str, Any]) -> Example:
-    values = {k: row[k] for k in ("document", "dst", "src", "token", "multiple", "attention")}
-    return Example(head=head, row=np.array(row["row"], np.float32), **values)
-
-
-def _first_of_each(values: np.ndarray) -> np.ndarray:
-    return np.sort(np.unique(values, return_index=True)[1])
+def _list_shape(column: pa.ChunkedArray) -> tuple[int, ...]:
+    return (-1,) if pa.types.is_list(column.type) else ()

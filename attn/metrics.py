@@ -1,136 +1,199 @@
-"""Pattern → one number a row: what a head does, averaged over the rows counted.
+"""Pattern → one number a head: what it does, averaged over the rows counted.
 
-A metric is one function here: it takes a layer's pattern and the batch's :class:`Context` and
-returns one value a row, (batch, head, dst). Its docstring says what it means, its range and when
-to distrust it; the line in :data:`METRICS` is what pages and the CLI show. Rows before ``min_row``
-and padding are left out by the tally, not here.
+A metric is one function here and one line in :data:`METRICS`. There are four kinds:
+
+- ``pairs``: context → mask (batch, dst, src); the metric is the attention mass on the mask
+- ``offsets``: ``dst - src`` → weight; the metric is the attention mass so weighted
+- ``rows``: pattern → one value a row, (batch, head, dst)
+- ``derive``: the means of other sums of the head → the metric
+
+The first three are means over the rows counted: rows before ``min_row`` and padding are left out
+by the tally, not here. :func:`of_rows` states what each gives for every row; the tally reaches the
+same sums in fewer passes. A fifth kind, ``*_random``, is measured on random tokens said twice. Each
+function's docstring says what the metric means, its range and when to distrust it.
+
+The budget splits a head's attention into :data:`PARTS` that do not overlap: a pair belongs to the
+first part that claims it.
 
 Sources: previous-token, duplicate-token and induction heads as in Elhage et al. 2021, "A
-Mathematical Framework for Transformer Circuits", and Olsson et al. 2022, "In-context Learning and
-Induction Heads"; sinks as in Xiao et al. 2023, "Efficient Streaming Language Models with Attention
-Sinks".
+Mathematical Framework for Transformer Circuits"; induction and prefix matching as in Olsson et al.
+2022, "In-context Learning and Induction Heads"; sinks as in Xiao et al. 2023, "Efficient Streaming
+Language Models with Attention Sinks"; entropy and distance as in Clark et al. 2019, "What Does BERT
+Look At?", and Vig and Belinkov 2019, "Analyzing the Structure of Attention in a Transformer
+Language Model".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from attn.context import Context
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Context:
-    """What the rows of a batch have in common; masks are built once and shared by all layers.
-
-    ``ids`` (batch, position) int64 token ids.
-    """
-
-    ids: Tensor
-
-    @cached_property
-    def earlier_same(self) -> Tensor:
-        """(batch, 1, dst, src) float: 1 where src < dst holds the same token as dst."""
-        same = self.ids[:, :, None] == self.ids[:, None, :]
-        return same.tril(-1).float()[:, None]
-
-    @cached_property
-    def after_same(self) -> Tensor:
-        """(batch, 1, dst, src) float: 1 where src <= dst follows an earlier copy of dst's token."""
-        mask = self.earlier_same.roll(1, dims=-1).clone()
-        mask[..., 0] = 0
-        return mask
-
-    @cached_property
-    def distance(self) -> Tensor:
-        """(dst, src) float: ``|dst - src|`` in tokens."""
-        import torch
-
-        position = torch.arange(self.ids.shape[1], device=self.ids.device, dtype=torch.float32)
-        return (position[:, None] - position[None, :]).abs()
+Means = Mapping[str, np.ndarray]  # sum → (layer, head) float64, its mean over the rows counted
 
 
-def self_(pattern: Tensor, context: Context) -> Tensor:
-    """Attention to the destination itself, ``a[dst, dst]``. Range 0 to 1.
-
-    Distrust it on short rows: the fewer sources a row sees, the more chance gives to itself.
-    """
-    return pattern.diagonal(dim1=-2, dim2=-1)
+# Kind: pairs
 
 
-def previous(pattern: Tensor, context: Context) -> Tensor:
-    """Attention to the token before, ``a[dst, dst-1]``. Range 0 to 1.
-
-    Distrust it in text with many doubled tokens, where other habits look the same. The first row
-    has no token before it and gets 0.
-    """
-    return _offset(pattern, 1)
-
-
-def sink(pattern: Tensor, context: Context) -> Tensor:
-    """Attention to the first position, ``a[dst, 0]``, where heads rest. Range 0 to 1.
+def sink(context: Context) -> Tensor:
+    """Attention to the first position, where heads rest. Range 0 to 1.
 
     A high value says that the head mostly does nothing here, not that the first token matters.
     """
-    return pattern[..., 0]
+    return context.first
 
 
-def duplicate(pattern: Tensor, context: Context) -> Tensor:
+def duplicate(context: Context) -> Tensor:
     """Attention on earlier copies of the destination's token. Range 0 to 1.
 
     Rows without an earlier copy count as 0, so text with few repeats lowers it for every head:
     compare heads on one corpus, not one head on two corpora.
     """
-    return _masked(pattern, context.earlier_same)
+    return context.earlier_same
 
 
-def induction(pattern: Tensor, context: Context) -> Tensor:
+def induction(context: Context) -> Tensor:
     """Attention on the tokens that followed earlier copies of the destination's token. 0 to 1.
 
     Rows without an earlier copy count as 0, so it stays far below 1 in natural text. Where a token
     comes twice in a row, the second follows the first: attention to itself then counts as well.
     """
-    return _masked(pattern, context.after_same)
+    return context.after_same
 
 
-def entropy(pattern: Tensor, context: Context) -> Tensor:
+def punctuation(context: Context) -> Tensor:
+    """Attention on punctuation and line ends, other than the first position. Range 0 to 1.
+
+    Marks are frequent: a head that looks everywhere has a high value too. Compare it with the
+    marks' share of the text.
+    """
+    return context.on_punctuation
+
+
+def same_word(context: Context) -> Tensor:
+    """Attention on earlier pieces of the word that the destination belongs to. Range 0 to 1.
+
+    Rows at a word's first piece count as 0, and most words have one piece: it stays small.
+    """
+    return context.same_word
+
+
+# Kind: offsets
+
+
+def self_(offset: Tensor) -> Tensor:
+    """Attention to the destination itself, ``a[dst, dst]``. Range 0 to 1.
+
+    Distrust it on short rows: the fewer sources a row sees, the more chance gives to itself.
+    """
+    return (offset == 0).float()
+
+
+def previous(offset: Tensor) -> Tensor:
+    """Attention to the token before, ``a[dst, dst-1]``. Range 0 to 1.
+
+    Distrust it in text with many doubled tokens, where other habits look the same. The first row
+    has no token before it and gets 0.
+    """
+    return (offset == 1).float()
+
+
+def back(k: int) -> Callable[[Tensor], Tensor]:
+    """Attention to the token ``k`` positions back, ``a[dst, dst-k]``. Range 0 to 1.
+
+    Distrust it where texts are set in lines or verses of one length: what stands k back is then
+    often alike.
+    """
+    return lambda offset: (offset == k).float()
+
+
+def distance(offset: Tensor) -> Tensor:
+    """Mean distance looked at, ``sum a |dst - src|``, in tokens. Range 0 to the row's length.
+
+    A head that rests on the first position has a large one, whatever else it does.
+    """
+    return offset.abs().float()
+
+
+def distance_squared(offset: Tensor) -> Tensor:
+    """Mean squared distance, ``sum a (dst - src)^2``: what :func:`spread` needs."""
+    return offset.float() ** 2
+
+
+# Kind: rows
+
+
+def entropy(pattern: Tensor) -> Tensor:
     """Entropy of the row, ``-sum a log2 a``, in bits. Range 0 to log2(visible).
 
     It grows with the row's length: 0 is one source alone, log2(visible) is a uniform row.
     """
     import torch
 
-    bits: Tensor = torch.special.entr(pattern).sum(-1) / float(np.log(2.0))
+    bits: Tensor = -torch.linalg.vecdot(pattern, pattern.clamp(min=1e-38).log2_())
     return bits
 
 
-def distance(pattern: Tensor, context: Context) -> Tensor:
-    """Mean distance looked back, ``sum a |dst - src|``, in tokens. Range 0 to the row's length.
+def concentration(pattern: Tensor) -> Tensor:
+    """Attention of the row's best source, ``max a``. Range 1/visible to 1.
 
-    A head that rests on the first position has a large one, whatever else it does.
+    The best source may be the first position, where the head rests.
     """
-    return _masked(pattern, context.distance)
+    return pattern.amax(-1)
 
 
-def _offset(pattern: Tensor, k: int) -> Tensor:
-    """(batch, head, dst): ``a[dst, dst-k]``, 0 in the rows before k."""
-    import torch
-
-    values = pattern.diagonal(offset=-k, dim1=-2, dim2=-1)
-    return torch.nn.functional.pad(values, (min(k, pattern.shape[-1]), 0))
+# Kind: derive
 
 
-def _masked(pattern: Tensor, weight: Tensor) -> Tensor:
-    """(batch, head, dst): the sum over sources of attention times a weight."""
-    import torch
+def spread(means: Means) -> np.ndarray:
+    """Standard deviation of the distance over all attention of the head, in tokens. From 0 up.
 
-    total: Tensor = torch.linalg.vecdot(pattern, weight)
-    return total
+    The rows are pooled: resting on the first position makes it large, since rows differ in length.
+    """
+    return np.sqrt(np.maximum(means["distance_squared"] - means["distance"] ** 2, 0))
+
+
+def entropy_share(means: Means) -> np.ndarray:
+    """Entropy as a share of the most possible, ``sum H / sum log2(visible)``. Range 0 to 1.
+
+    1 is a uniform head. A head that rests has a low one, like any other that looks at one place.
+    """
+    return _ratio(means["entropy"], means["entropy_most"])
+
+
+def prefix_matching(means: Means) -> np.ndarray:
+    """:func:`induction` over the rows alone whose token has an earlier copy. Range 0 to 1.
+
+    It comes from fewer rows than the others, and from none in a text without repeats.
+    """
+    return _ratio(means["induction"], means["repeats"])
+
+
+def sink_write(means: Means) -> np.ndarray:
+    """The first position's share of what the row writes, ``w[dst, 0] / sum w``. Range 0 to 1.
+
+    A value's norm says how much moves, not whether the next layers use it.
+    """
+    return means["sink_write"]
+
+
+def previous_write(means: Means) -> np.ndarray:
+    """The previous token's share of what the row writes, ``w[dst, dst-1] / sum w``. 0 to 1.
+
+    A value's norm says how much moves, not whether the next layers use it.
+    """
+    return means["previous_write"]
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
 
 
 @dataclass(frozen=True)
@@ -138,8 +201,8 @@ class Metric:
     """A per-head number, as pages and the CLI name it.
 
     ``name`` what ``--by`` takes; ``title`` and ``text`` for people; ``formula`` per row;
-    ``low_high`` its range; ``warning`` when to distrust it; ``rows`` the function that computes it
-    on corpus rows, or None where it comes from random sequences.
+    ``low_high`` its range; ``warning`` when to distrust it; then the function of its kind, none
+    where it comes from random sequences.
     """
 
     name: str
@@ -149,37 +212,97 @@ class Metric:
     formula: str
     low_high: tuple[float, float | None]
     warning: str
-    rows: Callable[[Tensor, Context], Tensor] | None = None
+    pairs: Callable[[Context], Tensor] | None = None
+    offsets: Callable[[Tensor], Tensor] | None = None
+    rows: Callable[[Tensor], Tensor] | None = None
+    derive: Callable[[Means], np.ndarray] | None = None
+
+
+def of_rows(metric: Metric, pattern: Tensor, context: Context) -> Tensor:
+    """A metric's value in every row, (batch, head, dst), of a pattern (batch, head, dst, src)."""
+    import torch
+
+    if metric.rows is not None:
+        return metric.rows(pattern)
+    if metric.pairs is not None:
+        mask = metric.pairs(context)
+    elif metric.offsets is not None:
+        position = torch.arange(pattern.shape[-1], device=pattern.device)
+        mask = metric.offsets(position[:, None] - position[None, :])[None]
+    else:
+        raise ValueError(f"{metric.name} is no mean over rows")
+    total: Tensor = torch.linalg.vecdot(pattern, mask[:, None])
+    return total
 
 
 _SHARE = (0.0, 1.0)
 _REPEATS = "Rows without an earlier copy count as 0: compare heads on one corpus only."
 _RANDOM = "Random tokens are far from text: a head may act otherwise on words."
+_WRITE = "A value's norm says how much moves, not whether later layers use it."
 
 _ALL = (
     Metric("induction", "Induction", "share of attention",
            "Attention on tokens that followed earlier copies of the current one.",
            "Σ a[dst, src] over src ≤ dst with token[src−1] = token[dst]",
-           _SHARE, _REPEATS, induction),
+           _SHARE, _REPEATS, pairs=induction),
+    Metric("prefix_matching", "Prefix matching", "share of attention",
+           "Induction over the rows alone whose token has an earlier copy.",
+           "Σ induction / rows with an earlier copy",
+           _SHARE, "It comes from fewer rows than the others.", derive=prefix_matching),
     Metric("duplicate", "Duplicate token", "share of attention",
            "Attention on earlier copies of the current token.",
            "Σ a[dst, src] over src < dst with token[src] = token[dst]",
-           _SHARE, _REPEATS, duplicate),
+           _SHARE, _REPEATS, pairs=duplicate),
     Metric("previous", "Previous token", "share of attention",
            "Attention on the token just before.", "a[dst, dst−1]",
-           _SHARE, "Doubled tokens make other habits look the same.", previous),
+           _SHARE, "Doubled tokens make other habits look the same.", offsets=previous),
+    *(Metric(f"offset_{k}", f"{k} tokens back", "share of attention",
+             f"Attention on the token {k} positions before.", f"a[dst, dst−{k}]",
+             _SHARE, "Lines or verses of one length make other habits look the same.",
+             offsets=back(k))
+      for k in range(2, 9)),
     Metric("self", "Self", "share of attention",
            "Attention on the current token itself.", "a[dst, dst]",
-           _SHARE, "The shorter the row, the more chance gives to it.", self_),
+           _SHARE, "The shorter the row, the more chance gives to it.", offsets=self_),
     Metric("sink", "Sink (first position)", "share of attention",
            "Attention on the first position, where heads rest.", "a[dst, 0]",
-           _SHARE, "A high value means rest: it does not say that the first token matters.", sink),
+           _SHARE, "A high value means rest: it does not say that the first token matters.",
+           pairs=sink),
+    Metric("punctuation", "Punctuation and line ends", "share of attention",
+           "Attention on punctuation marks and line ends, the first position left out.",
+           "Σ a[dst, src] over src > 0 that is punctuation or a line end",
+           _SHARE, "Marks are frequent: a head that looks everywhere has a high value too.",
+           pairs=punctuation),
+    Metric("same_word", "Same word", "share of attention",
+           "Attention on earlier pieces of the word that the current token belongs to.",
+           "Σ a[dst, src] over src < dst in the same word",
+           _SHARE, "Rows at a word's first piece count as 0, and most words have one piece.",
+           pairs=same_word),
     Metric("entropy", "Entropy", "bits",
            "How spread out a row is: 0 for one source alone.", "−Σ a log₂ a",
-           (0.0, None), "It grows with the length of the row.", entropy),
+           (0.0, None), "It grows with the length of the row.", rows=entropy),
+    Metric("entropy_share", "Entropy, of the most possible", "share of the most",
+           "How spread out the rows are, as a share of what uniform rows would have.",
+           "Σ entropy / Σ log₂ visible(dst)",
+           _SHARE, "A head that rests has a low one, like any that looks at one place.",
+           derive=entropy_share),
+    Metric("concentration", "Concentration", "share of attention",
+           "Attention of the row's best source.", "max a[dst, src]",
+           _SHARE, "The best source may be the first position, where the head rests.",
+           rows=concentration),
     Metric("distance", "Distance", "tokens",
            "How far back the head looks, on average.", "Σ a |dst − src|",
-           (0.0, None), "Resting on the first position makes it large.", distance),
+           (0.0, None), "Resting on the first position makes it large.", offsets=distance),
+    Metric("spread", "Spread of distance", "tokens",
+           "Standard deviation of the distance over all attention of the head.",
+           "√(mean of Σ a (dst − src)² − distance²)",
+           (0.0, None), "Resting on the first position makes it large.", derive=spread),
+    Metric("sink_write", "Sink, by write", "share of the write",
+           "The first position's share of what the row writes.", "w[dst, 0] / Σ w[dst, src]",
+           _SHARE, _WRITE, derive=sink_write),
+    Metric("previous_write", "Previous token, by write", "share of the write",
+           "The previous token's share of what the row writes.", "w[dst, dst−1] / Σ w[dst, src]",
+           _SHARE, _WRITE, derive=previous_write),
     Metric("induction_random", "Induction on random tokens", "share of attention",
            "The same on 50 random tokens said twice: attention on what followed the first copy.",
            "a[dst, dst−49], rows of the second copy", _SHARE, _RANDOM),
@@ -192,53 +315,44 @@ _ALL = (
 )  # fmt: skip
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
 
-RANDOM_LENGTH = 50  # tokens in one copy
+PAIR_SUMS = {m.name: m.pairs for m in _ALL if m.pairs}
+OFFSET_SUMS = {m.name: m.offsets for m in _ALL if m.offsets} | {
+    "distance_squared": distance_squared
+}
+ROW_SUMS = {m.name: m.rows for m in _ALL if m.rows}
+WRITE_SUMS = ("sink_write", "previous_write")
+SUMS = (*PAIR_SUMS, *OFFSET_SUMS, *ROW_SUMS, "entropy_most", "repeats", *WRITE_SUMS)
+"""What the tally adds up over the rows counted, in this order."""
+
+PARTS = ("sink", "self", "previous", "duplicate", "induction", "punctuation", "rest")
+"""The budget, in the order of claims; what no other part claims is the rest."""
+
+DISTANCES = (0, 1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513, 1025, 2049, 4097)
+"""Where the bins of the distance histogram begin: each holds the attention mass of its distances."""
+
+ATTENTION_BINS = 12
+"""Bins of the attention histogram: bin i counts pairs above average with 2^-i-1 <= a < 2^-i, the
+last all below; a = 1 is in bin 0."""
 
 
-def random_sequences(
-    vocabulary: np.ndarray, bos_id: int | None, n: int = 8, seed: int = 0, n_ctx: int = 10**6
-) -> np.ndarray:
-    """(n, position) int64: BOS (where there is one), then random tokens, then the same again.
-
-    ``vocabulary`` (token,) the ids to draw from, without replacement. A copy has 50 tokens, fewer
-    where the context or the vocabulary is smaller.
-    """
-    start = 0 if bos_id is None else 1
-    length = min(RANDOM_LENGTH, len(vocabulary), (n_ctx - start) // 2)
-    draw = np.random.default_rng(seed)
-    rows = []
-    for _ in range(n):
-        copy = draw.choice(vocabulary, length, replace=False)
-        rows.append(np.concatenate([[bos_id] if start else [], copy, copy]))
-    return np.array(rows, np.int64)
-
-
-def random_metrics(pattern: Tensor, length: int) -> dict[str, Tensor]:
-    """Each random metric of every head, (head,), from a pattern on :func:`random_sequences`.
-
-    ``length`` of one copy, in tokens. Means over the rows of the second copy.
-    """
-    offsets = {
-        "induction_random": length - 1,
-        "duplicate_random": length,
-        "previous_random": 1,
-    }
-    return {
-        name: _offset(pattern, offset)[..., -length:].double().mean((0, 2))
-        for name, offset in offsets.items()
-    }
-
-
-def measure_random(session: Any, n: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
-    """Each random metric of every head of a model: name → (layer, head) float64."""
-    vocabulary = np.setdiff1d(
-        np.arange(min(session.n_vocab, len(session.tokenizer))), session.tokenizer.all_special_ids
+def part_masks(context: Context) -> list[Tensor]:
+    """The mask (batch, dst, src) of every part but the rest; no pair is in two."""
+    claims = (
+        context.first,
+        context.itself,
+        context.previous,
+        context.earlier_same,
+        context.after_same,
+        context.on_punctuation,
     )
-    ids = random_sequences(vocabulary, session.bos_id, n, seed, session.n_ctx)
-    length = ids.shape[1] // 2
-    tables: dict[str, np.ndarray] = {}
-    for layer, pattern in session.patterns(ids):
-        for name, values in random_metrics(pattern, length).items():
-            table = tables.setdefault(name, np.zeros((session.n_layers, session.n_heads)))
-            table[layer] = values.cpu().numpy()
-    return tables
+    masks, free = [], 1 - context.first * 0
+    for claim in claims:
+        masks.append(claim * free)
+        free = free * (1 - claim)
+    return masks
+
+
+def values_of(name: str, means: Means) -> np.ndarray:
+    """(layer, head) float64: a metric from the means of the sums."""
+    derive = METRICS[name].derive
+    return derive(means) if derive is not None else means[name]

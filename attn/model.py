@@ -12,108 +12,27 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attn import builtin
-from attn.config import BUILTIN_MODEL, settings
+from attn import pretrained
+from attn.attention import Observer, Reading, Stop, Watch, install
+from attn.config import settings
 from attn.errors import ContextTooLong, ModelError
 from attn.heads import HeadId, Tokens
 from attn.texts import token_texts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-INTERFACE = "attn_observed"
+ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
 _PROBE = 24  # tokens in the reading that checks a model at load
 _TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What one layer did on one batch.
-
-    ``pattern`` (batch, head, dst, src) float32, rows sum to 1; rows of padding are undefined.
-    ``visible`` (batch or 1, dst) int64: how many sources the mask lets each row see.
-    """
-
-    layer: int
-    pattern: Tensor
-    visible: Tensor
-
-
-Observer = Callable[[Reading], None]
-
-
-class _Stop(Exception):
-    """Raised inside a forward pass when no later layer is wanted."""
-
-
-@dataclass
-class _Watch:
-    """What the attention function of one model reports to, and when it stops."""
-
-    observer: Observer | None = None
-    layers: frozenset[int] = frozenset()
-    last: int = -1
-    seen: dict[int, int] = field(default_factory=dict)  # id(module) → layer
-
-
-def _attend(
-    module: Any,
-    query: Tensor,  # (batch, head, dst, d_head)
-    key: Tensor,  # (batch, kv head, src, d_head)
-    value: Tensor,  # (batch, kv head, src, d_head)
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    softcap: float | None = None,
-    **kwargs: Any,
-) -> tuple[Tensor, None]:
-    """Eager attention, in float32 from the scores on, that shows its pattern to an observer."""
-    if kwargs.get("s_aux") is not None:
-        raise ModelError("This model's attention has learned sinks, which cannot be read yet.")
-    watch: _Watch = module.attn_watch
-    batch, n_heads, n_dst, d_head = query.shape
-    n_kv, n_src = key.shape[1], key.shape[2]
-    group = n_heads // n_kv
-    if scaling is None:
-        scaling = d_head**-0.5
-
-    # Grouped KV heads: fold the heads of a group into its rows instead of repeating the keys.
-    rows = query.reshape(batch, n_kv, group * n_dst, d_head)
-    scores = torch.matmul(rows, key.transpose(2, 3)).view(batch, n_heads, n_dst, n_src)
-    scores = scores * scaling
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    if attention_mask is not None:
-        scores = scores + attention_mask
-    pattern = torch.softmax(scores, dim=-1, dtype=torch.float32)  # (batch, head, dst, src)
-
-    mixed = torch.matmul(pattern.to(value.dtype).view(batch, n_kv, group * n_dst, n_src), value)
-    mixed = mixed.view(batch, n_heads, n_dst, -1).transpose(1, 2).contiguous()
-
-    layer = int(module.layer_idx)
-    if watch.observer is not None and layer in watch.layers:
-        watch.observer(Reading(layer, pattern, _visible(attention_mask, n_dst, n_src, query)))
-    if layer >= watch.last:
-        raise _Stop
-    return mixed, None
-
-
-def _visible(mask: Tensor | None, n_dst: int, n_src: int, like: Tensor) -> Tensor:
-    """(batch or 1, dst) int64: the sources that the mask leaves to each row."""
-    if mask is None:
-        return torch.full((1, n_dst), n_src, dtype=torch.int64, device=like.device)
-    return (mask[:, 0] == 0).sum(-1)
 
 
 class ModelSession:
@@ -123,7 +42,8 @@ class ModelSession:
 
     ``name`` as it was asked for; ``revision`` the commit of a Hub model or ""; ``n_layers``,
     ``n_heads``, ``n_ctx`` (tokens); ``bidirectional`` whether rows see later positions;
-    ``hf`` the Hugging Face model; ``bridge`` the TransformerBridge on the same weights.
+    ``without_attention`` the layers of a hybrid model that have none; ``hf`` the Hugging Face model;
+    ``bridge`` the TransformerBridge on the same weights.
     """
 
     def __init__(
@@ -135,8 +55,8 @@ class ModelSession:
         self.n_layers = int(config.num_hidden_layers)
         self.n_heads = int(config.num_attention_heads)
         self.n_vocab = int(config.vocab_size)
-        self.n_ctx = _context(config, tokenizer)
-        self.bidirectional = not _is_causal(hf)
+        self.n_ctx = pretrained.context_length(config, tokenizer)
+        self.bidirectional = not pretrained.is_causal(hf)
         first = tokenizer.bos_token_id if not self.bidirectional else tokenizer.cls_token_id
         self.bos_id: int | None = first
         self._lock = threading.Lock()
@@ -144,8 +64,9 @@ class ModelSession:
         self._iterating: int | None = None
         self._visible: dict[int, dict[int, Tensor]] = {}
         self.bridge = _bridge(self)
-        self._watch = _Watch()
-        _install(hf, self._watch, name)
+        self._watch = Watch()
+        install(hf, self._watch, name)
+        self.without_attention: tuple[int, ...] = ()
         self._check()
 
     @property
@@ -190,12 +111,13 @@ class ModelSession:
         observer: Observer,
         layers: Sequence[int] | None = None,
         lengths: Sequence[int] | None = None,
+        norms: bool = False,
     ) -> None:
         """Run the model and show each layer's :class:`Reading` to ``observer``, in layer order.
 
         ``ids`` (batch, position) integers, shorter sequences padded on the right with any id;
-        ``lengths`` (batch,) their real lengths, which a bidirectional model needs. No layer above
-        the last one asked for is run. The observer must not keep the pattern, nor call this
+        ``lengths`` (batch,) their real lengths, which a bidirectional model needs; ``norms`` gives
+        each reading its norms. No layer above the last one asked for is run. The observer must not keep the pattern, nor call this
         session again. Raises :class:`ContextTooLong`, :class:`ModelError` for ids that the
         vocabulary lacks.
         """
@@ -219,13 +141,14 @@ class ModelSession:
         with self._alone(), torch.no_grad():
             self._watch.observer, self._watch.layers = watcher, wanted
             self._watch.last = max(wanted)
+            self._watch.grams = self._grams if norms else None
             try:
                 self.hf.base_model(**inputs, use_cache=False)
-            except _Stop:
+            except Stop:
                 pass
             finally:
                 self._watch.observer = None
-        if lengths is None and len(seen) == self.n_layers:
+        if lengths is None and len(seen) + len(self.without_attention) == self.n_layers:
             self._visible[batch.shape[1]] = {k: v.cpu() for k, v in seen.items()}
 
     def patterns(
@@ -253,7 +176,7 @@ class ModelSession:
             ready.release()
             go.acquire()
             if closed:
-                raise _Stop
+                raise Stop
 
         def work() -> None:
             try:
@@ -305,6 +228,19 @@ class ModelSession:
             self.observe(torch.zeros((1, n), dtype=torch.int64), lambda reading: None)
         return self._visible[n][layer]
 
+    @cached_property
+    def _grams(self) -> Tensor:
+        """(layer, head, d_head, d_head) float32: ``W_O W_Oᵀ``, by which a value's write is long."""
+        made = []
+        for layer in range(self.n_layers):
+            if layer in self.without_attention:
+                made.append(torch.zeros_like(made[-1]) if made else None)
+                continue
+            w_o = self.bridge.blocks[layer].attn.W_O.detach().float()  # (head, d_head, d_model)
+            made.append(w_o @ w_o.mT)
+        shape = next(gram for gram in made if gram is not None)
+        return torch.stack([torch.zeros_like(shape) if gram is None else gram for gram in made])
+
     def _batch(self, ids: Any) -> Tensor:
         batch = torch.as_tensor(ids).to(self.device, torch.int64)
         if batch.ndim != 2 or batch.numel() == 0:
@@ -334,7 +270,11 @@ class ModelSession:
         names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(self.n_layers)]
         with torch.no_grad():
             _, cache = self.bridge.run_with_cache(ids.to(self.device), names_filter=names)
+        without = []
         for layer, name in enumerate(names):
+            if layer not in ours and name not in cache and self._has_no_attention(layer):
+                without.append(layer)
+                continue
             if layer not in ours or name not in cache:
                 raise ModelError(f"Layer {layer} of {self.name} has no attention that can be read.")
             theirs = cache[name].float().cpu()
@@ -345,6 +285,14 @@ class ModelSession:
                     f"The attention of {self.name} cannot be read correctly (layer {layer} differs "
                     f"from the model's own eager attention): choose another model."
                 )
+        if len(without) == self.n_layers:
+            raise ModelError(f"{self.name} has no layer with attention: choose another model.")
+        self.without_attention = tuple(without)
+
+    def _has_no_attention(self, layer: int) -> bool:
+        """Whether the model's own configuration says that a layer is of another kind."""
+        kinds = getattr(self.hf.config.get_text_config(), "layer_types", None) or []
+        return layer < len(kinds) and kinds[layer] not in ATTENTION_LAYERS
 
 
 def load_model(
@@ -360,130 +308,15 @@ def load_model(
     name = name or settings().model
     if dtype not in DTYPES:
         raise ModelError(f"{dtype!r} is not a dtype: choose {', '.join(DTYPES)}.")
-    device = _device(device)
-    path, revision = _locate(name)
-    with _quiet():
-        hf, tokenizer = _pretrained(name, path, revision, DTYPES[dtype])
+    device = pretrained.find_device(device)
+    path, revision = pretrained.locate(name)
+    with pretrained.quiet():
+        hf, tokenizer = pretrained.load(name, path, revision, DTYPES[dtype])
         hf = hf.to(device)
         commit = getattr(hf.config, "_commit_hash", None) or revision or ""
         return ModelSession(
             hf, tokenizer, name=name, device=device, dtype=dtype, revision=str(commit)
         )
-
-
-def _device(device: str) -> str:
-    if device == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"Device {device!r} is not available here: use cpu or auto.") from error
-    return device
-
-
-def _locate(name: str) -> tuple[str, str | None]:
-    """A model's name → what `from_pretrained` takes, and the revision asked for."""
-    if name == BUILTIN_MODEL:
-        return str(builtin.folder()), None
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"Folder {name} holds no model: it lacks config.json.")
-        return str(folder), None
-    path, _, revision = name.partition("@")
-    if not path or path.startswith((".", "/", "~")) or path.count("/") > 1:
-        raise ModelError(
-            f"There is no model {name!r}: give {BUILTIN_MODEL}, a Hugging Face id or a folder."
-        )
-    return path, revision or None
-
-
-def _pretrained(name: str, path: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Model and tokenizer, by the safe ways of loading: no remote code, no pickle, no kernels."""
-    import transformers
-    from transformers.models.auto import modeling_auto as auto
-
-    where: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    try:
-        config = transformers.AutoConfig.from_pretrained(path, **where)
-        kind = config.model_type
-        masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and (
-            kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-            or any("MaskedLM" in a for a in config.architectures or [])
-        )
-        if not masked and kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
-            raise ModelError(f"{name} ({kind}) is not a language model whose heads can be read.")
-        loader = transformers.AutoModelForMaskedLM if masked else transformers.AutoModelForCausalLM
-        hf, loaded = loader.from_pretrained(
-            path,
-            dtype=dtype,
-            attn_implementation="eager",
-            use_safetensors=True,
-            output_loading_info=True,
-            **where,
-        )
-        tokenizer = transformers.AutoTokenizer.from_pretrained(path, **where)
-    except ModelError:
-        raise
-    except Exception as error:  # whatever a broken file makes three libraries raise
-        raise ModelError(_reason(name, error)) from error
-    if loaded["missing_keys"]:
-        missing = min(loaded["missing_keys"])
-        raise ModelError(f"The weights of {name} are not complete ({missing} is missing).")
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(f"{name} has no fast tokenizer, which token texts are taken from.")
-    if not hf.config.architectures:
-        hf.config.architectures = [type(hf).__name__]
-    if not tokenizer.name_or_path:
-        tokenizer.name_or_path = path
-    return hf, tokenizer
-
-
-def _reason(name: str, error: Exception) -> str:
-    """One sentence for what went wrong in loading a model."""
-    text = str(error)
-    if "gated" in text or "401" in text or "403" in text:
-        return f"{name} is gated or private: log in with `hf auth login` and accept its terms."
-    if "safetensors" in text:
-        return f"{name} has no weights as safetensors, which alone are loaded: choose another."
-    if any(word in text for word in ("not a valid model identifier", "404", "Repo id")):
-        return f"There is no model {name!r}: give {BUILTIN_MODEL}, a Hugging Face id or a folder."
-    if any(word in text for word in ("connect", "offline", "resolve", "timed out", "couldn't")):
-        return (
-            f"Model {name!r} is not on this machine and the Hugging Face Hub cannot be reached: "
-            f"check the network, or use {BUILTIN_MODEL} or a local folder."
-        )
-    first = " ".join(text.split())[:200]
-    return f"Model {name!r} cannot be loaded ({first}): choose another model or revision."
-
-
-def _is_causal(hf: Any) -> bool:
-    return "MaskedLM" not in type(hf).__name__
-
-
-def _context(config: Any, tokenizer: Any) -> int:
-    """The longest sequence that the model takes, in tokens."""
-    for name in ("max_position_embeddings", "seq_length"):
-        if getattr(config, name, None):
-            return int(getattr(config, name))
-    limit = int(getattr(tokenizer, "model_max_length", 0) or 0)
-    return limit if 0 < limit < 10**7 else 2048
-
-
-def _install(hf: Any, watch: _Watch, name: str) -> None:
-    """Make a model compute attention with :func:`_attend`, reporting to ``watch``."""
-    from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, eager_mask
-
-    AttentionInterface.register(INTERFACE, _attend)
-    AttentionMaskInterface.register(INTERFACE, eager_mask)
-    for module in hf.modules():
-        module.__dict__["attn_watch"] = watch
-    hf.set_attn_implementation(INTERFACE)
-    if hf.config.get_text_config()._attn_implementation != INTERFACE:
-        raise ModelError(f"The attention of {name} ({hf.config.model_type}) cannot be read yet.")
 
 
 def _bridge(session: ModelSession) -> Any:
@@ -506,23 +339,3 @@ def _bridge(session: ModelSession) -> Any:
             f"TransformerBridge cannot read {session.name} ({hf.config.model_type}): "
             f"choose another model."
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence transformers' chatter while a model loads; errors are still raised."""
-    import transformers
-
-    loggers = [logging.getLogger(name) for name in ("transformers", "huggingface_hub", "root")]
-    levels = [logger.level for logger in loggers]
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()

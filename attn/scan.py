@@ -1,44 +1,38 @@
-"""The orchestrator: corpus → tokens → patterns, a layer at a time → tallies → an index.
+"""The orchestrator: corpus → tokens → patterns, a layer at a time → tallies → shards → an index.
 
 The corpus is read once, tokenized into documents.parquet; the model then runs over that file a
-row group at a time, so memory does not grow with the corpus. The index's folder is named by the
-hash of everything that decides its content; a scan that finds its folder there has nothing to do.
+shard at a time, so memory does not grow with the corpus. The index's folder is named by the hash of
+everything that decides its content; a scan that finds its folder there has nothing to do, and one
+that finds shards of it there goes on from them.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
+import contextlib
 import os
-import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
+from attn.assembly import index_folder, publish, ready, write_index
+from attn.batch import Batch, Entry
 from attn.config import settings
 from attn.corpus import Corpus
 from attn.errors import EmptyCorpus, ScanError
-from attn.metrics import measure_random
+from attn.heads import Tokens
 from attn.model import ModelSession, Reading
-from attn.store import (
-    FORMAT,
-    MANIFEST,
-    DocumentWriter,
-    HeadPairs,
-    Record,
-    read_documents,
-    read_manifest,
-    write_heads,
-    write_layer,
-    write_manifest,
-)
-from attn.tally import FIXED, LISTS, ROW_METRICS, Batch, LayerTally
+from attn.parts import LayerPart, Limits, merge
+from attn.repeated import measure_random
+from attn.shards import Shards
+from attn.store import DocumentWriter, Record, described, read_documents, read_vocabulary
+from attn.tally import LayerTally
 
 BATCH_TOKENS = 2048  # tokens in a batch, padding included
 
@@ -47,10 +41,13 @@ BATCH_TOKENS = 2048  # tokens in a batch, padding included
 class Plan:
     """What a scan counts and keeps.
 
-    ``ctx`` tokens of a document that are scanned, the BOS included; ``bos`` whether documents
-    begin with it (None: where the tokenizer has one); ``min_row`` first row counted; ``top`` pairs
-    that each ranking keeps a head; ``sample`` pairs kept at random; ``seed`` of the sample;
-    ``skip_first`` leaves the first source out of the lists.
+    ``ctx`` tokens of a window, the BOS included; ``bos`` whether windows begin with it (None: where
+    the tokenizer has one); ``min_row`` first row counted; ``top`` pairs that each ranking keeps a
+    head; ``sample`` pairs, and rows, kept at random; ``seed`` of the samples; ``skip_first`` leaves
+    the first source out of the lists; ``band`` pairs kept at random of each band of attention;
+    ``per_token`` pairs kept of each source token, 0 for none; ``write`` whether write scores are
+    kept; ``all_windows`` whether the rest of a long document is scanned too, in windows that begin
+    every ``stride`` tokens (None: one after the other); ``shard`` documents done at a time.
     """
 
     ctx: int = 128
@@ -60,9 +57,15 @@ class Plan:
     sample: int = 100
     seed: int = 0
     skip_first: bool = True
+    band: int = 40
+    per_token: int = 10
+    write: bool = False
+    all_windows: bool = False
+    stride: int | None = None
+    shard: int = 64
 
     def check(self, session: ModelSession) -> Plan:
-        """The plan with ``bos`` decided; raises :class:`ScanError` where the model cannot do it."""
+        """The plan with what it left open decided; ScanError where the model cannot do it."""
         if not 2 <= self.ctx <= min(session.n_ctx, 65536):
             raise ScanError(
                 f"--ctx {self.ctx} does not fit: {session.name} takes 2 to {session.n_ctx} tokens."
@@ -71,14 +74,28 @@ class Plan:
             raise ScanError(
                 f"--min-row {self.min_row} leaves no row of {self.ctx} tokens: lower it."
             )
-        if self.top < 1 or self.sample < 1:
-            raise ScanError("--top and --sample are at least 1.")
+        for name in ("top", "sample", "band", "shard"):
+            if getattr(self, name) < 1:
+                raise ScanError(f"--{name} is at least 1.")
+        if self.per_token < 0:
+            raise ScanError("--per-token is a whole number from 0.")
         if not 0 <= self.seed < 2**63:
             raise ScanError("--seed is a whole number from 0.")
         if self.bos and not session.has_bos:
             raise ScanError(f"The tokenizer of {session.name} has no BOS token: use --no-bos.")
         bos = session.has_bos if self.bos is None else self.bos
-        return Plan(**{**asdict(self), "bos": bos})
+        room = self.ctx - int(bos)
+        stride = room if self.stride is None else self.stride
+        if not self.all_windows and self.stride is not None:
+            raise ScanError("--stride goes with --windows all.")
+        if not 1 <= stride <= room:
+            raise ScanError(f"--stride is 1 to {room}: a window of {self.ctx} tokens holds so many.")
+        return replace(self, bos=bos, stride=stride)
+
+    @property
+    def limits(self) -> Limits:
+        """What the lists keep."""
+        return Limits(self.top, self.sample, self.band, self.per_token, self.write)
 
 
 @dataclass(frozen=True)
@@ -100,220 +117,257 @@ def scan(
     corpus: Corpus,
     plan: Plan | None = None,
     *,
+    skip: int = 0,
     out: Path | None = None,
     progress: Report | None = None,
 ) -> Path:
     """Scan a corpus and return the folder of its index, inside ``out`` or the settings' folder.
 
-    Nothing is done twice: where the index of the same input exists, its folder is returned. The
-    folder appears only when it is complete. Raises :class:`ScanError`, :class:`EmptyCorpus`.
+    ``skip`` leaves out the first documents of the corpus: the index of a part, for
+    :func:`attn.merge.merge_indexes`. Nothing is done twice: where the index of the same input
+    exists, its folder is returned, and shards that an earlier scan left are used. The folder
+    appears only when it is complete. Raises :class:`ScanError`, :class:`EmptyCorpus`.
     """
     plan = (plan or Plan()).check(session)
+    if skip % plan.shard:
+        raise ScanError(f"--skip is a multiple of --shard, which is {plan.shard} documents.")
     parent = out or settings().indexes
     parent.mkdir(parents=True, exist_ok=True)
     report = progress or (lambda _: None)
-    with tempfile.TemporaryDirectory(prefix=".scan-", dir=parent) as temporary:
-        work = Path(temporary) / "index"
-        work.mkdir()
-        documents, notices = _tokenize(session, corpus, plan, work, report)
-        values = _values(session, corpus, plan, documents) | {"notices": notices}
-        folder = parent / _folder_name(values)
-        if (folder / MANIFEST).exists():
-            read_manifest(folder)
+    with tempfile.TemporaryDirectory(prefix=".read-", dir=parent) as temporary:
+        fresh = Path(temporary) / "scan"
+        fresh.mkdir()
+        documents, values = _tokenize(session, corpus, plan, skip, fresh, report)
+        folder = parent / index_folder(values)
+        if ready(folder):
             return folder
-        tallies = _run(session, plan, work, documents, report)
-        rows = _write(session, plan, work, tallies)
-        write_manifest(work, rows=rows, **values)
-        _publish(work, folder)
+        work = parent / f".scan-{values['identity'][:16]}"
+        with contextlib.suppress(OSError):  # another scan has begun it: these files are the same
+            os.rename(fresh, work)
+    try:
+        _scan_shards(session, plan, work, documents, report)
+        with tempfile.TemporaryDirectory(prefix=".index-", dir=parent) as temporary:
+            index = Path(temporary) / "index"
+            _assemble(session, plan, work, index, values)
+            publish(index, folder)
+    except OSError:
+        if not ready(folder):  # else another scan has made it meanwhile, and tidied up
+            raise
+    shutil.rmtree(work, ignore_errors=True)
     return folder
 
 
 def _tokenize(
-    session: ModelSession, corpus: Corpus, plan: Plan, work: Path, report: Report
-) -> tuple[DocumentWriter, tuple[str, ...]]:
-    """Write documents.parquet; returns its writer, closed, and notices of what was left out."""
-    start, writer, short = time.monotonic(), DocumentWriter(work), 0
+    session: ModelSession, corpus: Corpus, plan: Plan, skip: int, work: Path, report: Report
+) -> tuple[DocumentWriter, dict[str, Any]]:
+    """Write documents.parquet and vocabulary.parquet; returns their writer and the manifest."""
+    start, writer, short = time.monotonic(), DocumentWriter(work, plan.min_row), 0
     for document in corpus:
-        tokens = session.encode(document.text, plan.bos, plan.ctx)
-        if len(tokens) < 2:
-            short += 1
+        if document.place < skip:
             continue
-        writer.add(
-            Record(
-                document.place,
-                0,
-                document.id,
-                document.source,
-                tokens.truncated,
-                tokens.ids.tolist(),
-                list(tokens.texts),
+        windows = list(_windows(session, document.text, plan))
+        short += not windows
+        for begin, tokens in windows:
+            writer.add(
+                Record(
+                    document.place,
+                    begin,
+                    document.id,
+                    document.source,
+                    tokens.truncated,
+                    tokens.ids.tolist(),
+                    list(tokens.texts),
+                )
             )
-        )
         seconds = time.monotonic() - start
-        report(Progress("Reading", writer.documents, corpus.total, writer.tokens, seconds))
+        total = corpus.total and corpus.total - skip
+        report(Progress("Reading", writer.documents, total, writer.tokens, seconds))
     writer.close()
     if not writer.documents:
-        raise EmptyCorpus(f"The corpus {corpus.name} has no document of two tokens or more.")
-    notices = [*corpus.notices]
-    if short:
-        notices.append(f"Skipped {short} documents of fewer than two tokens.")
-    return writer, tuple(notices)
+        what = f"after the first {skip} " if skip else ""
+        raise EmptyCorpus(f"The corpus {corpus.name} has no document of two tokens or more {what}.")
+    return writer, _values(session, corpus, plan, skip, short, writer)
+
+
+def _windows(session: ModelSession, text: str, plan: Plan) -> Iterator[tuple[int, Tokens]]:
+    """The windows of a document: where each begins in its tokens, and its tokens."""
+    if not plan.all_windows:
+        tokens = session.encode(text, plan.bos, plan.ctx)
+        if len(tokens) >= 2:
+            yield 0, tokens
+        return
+    whole, first = session.encode(text, plan.bos), int(bool(plan.bos))
+    room, n = plan.ctx - first, len(whole) - first
+    assert plan.stride is not None
+    for begin in range(0, max(n, 1), plan.stride):
+        if begin and begin - plan.stride + room >= n:  # the window before reached the end
+            return
+        places = [*range(first), *range(first + begin, first + min(begin + room, n))]
+        if len(places) >= 2:
+            texts = tuple(whole.texts[i] for i in places)
+            yield begin, Tokens(whole.ids[places], texts, begin + room < n)
 
 
 def _values(
-    session: ModelSession, corpus: Corpus, plan: Plan, documents: DocumentWriter
+    session: ModelSession,
+    corpus: Corpus,
+    plan: Plan,
+    skip: int,
+    short: int,
+    documents: DocumentWriter,
 ) -> dict[str, Any]:
     """The manifest's values; ``identity`` hashes all that decides what the index holds."""
-    decisive: dict[str, Any] = {
+    values = {
         "model": session.name,
         "revision": session.revision,
         "weights": session.weights,
         "dtype": session.dtype,
-        "fingerprint": documents.fingerprint,
         "n_layers": session.n_layers,
         "n_heads": session.n_heads,
         "bidirectional": session.bidirectional,
+        "without_attention": session.without_attention,
         **asdict(plan),
-    }
-    text = json.dumps({"format": FORMAT, **decisive}, sort_keys=True)
-    return decisive | {
-        "identity": hashlib.sha256(text.encode()).hexdigest(),
         "corpus": corpus.name,
-        "docs": corpus.docs,
-        "documents": documents.documents,
-        "tokens": documents.tokens,
-        "groups": tuple(documents.groups),
+        "skip": skip,
+        "docs": None if corpus.docs is None else corpus.docs - skip,
+        "short": short,
+        "notices": tuple(corpus.notices),
     }
+    return values | described(values, documents)
 
 
-def _folder_name(values: dict[str, Any]) -> str:
-    model = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(values["model"]).name)[:40]
-    corpus = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(values["corpus"]).name)[:40]
-    return f"{model}_{corpus}_{values['identity'][:12]}"
-
-
-def _batches(records: list[Record]) -> Iterator[list[Record]]:
-    """Documents of like length together, at most BATCH_TOKENS with padding."""
-    batch: list[Record] = []
-    for record in sorted(records, key=lambda r: (len(r.ids), r.document, r.start)):
-        if batch and len(record.ids) * (len(batch) + 1) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(record)
-    yield batch
-
-
-def _run(
+def _scan_shards(
     session: ModelSession, plan: Plan, work: Path, documents: DocumentWriter, report: Report
-) -> list[LayerTally]:
-    """Run the model over documents.parquet and tally every layer."""
-    limits = [plan.sample if name == "sample" else plan.top for name in LISTS]
+) -> None:
+    """Run the model over documents.parquet, a shard at a time, but for what is done already."""
+    shards, numbers = Shards(work), {text: i for i, text in enumerate(read_vocabulary(work))}
     tallies = [
         LayerTally(
             session.n_heads,
             plan.ctx,
-            limits,
-            min_row=plan.min_row,
+            len(numbers),
+            plan.limits,
             skip_first=plan.skip_first,
+            causal=not session.bidirectional,
             device=session.device,
         )
         for _ in range(session.n_layers)
     ]
-    start, done, tokens = time.monotonic(), 0, 0
-    for records in read_documents(work):
-        for some in _batches(records):
-            batch = Batch.make(
-                [record.ids for record in some],
-                [record.document for record in some],
-                [int(record.id[:15], 16) for record in some],
-                plan.seed,
-                session.device,
-            )
-
-            def reduce(reading: Reading, batch: Batch = batch) -> None:
-                tallies[reading.layer].add(reading.pattern, reading.visible, batch)
-
-            session.observe(batch.ids, reduce, lengths=batch.lengths.tolist())
-            done += len(some)
-            tokens += sum(len(record.ids) for record in some)
-            seconds = time.monotonic() - start
-            report(Progress("Scanning", done, documents.documents, tokens, seconds))
-    return tallies
+    clock = _Clock(documents.documents, report)
+    size = BATCH_TOKENS
+    for number, windows in _by_shard(work, plan.shard):
+        done = {record.document for _, record in windows}
+        if not shards.committed(number):
+            entries = [_entry(record, place, numbers) for place, record in windows]
+            size = _scan_shard(session, plan, tallies, entries, size, clock)
+            shards.commit(number, [tally.finish(number) for tally in tallies])
+        clock.shard_done(len(done))
 
 
-def _write(session: ModelSession, plan: Plan, work: Path, tallies: list[LayerTally]) -> int:
-    """Write heads.parquet and the examples of every layer; returns the rows counted a head."""
-    columns: dict[str, np.ndarray] = {
-        name: np.stack([getattr(tally, name).cpu().numpy() for tally in tallies])
-        for name in ("rows", "pairs", "nonfinite")
-    }
-    rows = np.maximum(columns["rows"], 1)
-    for i, name in enumerate(ROW_METRICS):
-        sums = np.stack([tally.sums[i].cpu().numpy() for tally in tallies])
-        columns[name] = np.where(columns["rows"] > 0, sums / FIXED / rows, np.nan)
-    columns |= measure_random(session, seed=plan.seed)
-    write_heads(work, columns)
-    needed = {int(place) >> 32 for tally in tallies for place in tally.kept.place.tolist()}
-    texts = {
-        record.document: record.texts
-        for records in read_documents(work)
-        for record in records
-        if record.document in needed
-    }
-    for layer, tally in enumerate(tallies):
-        write_layer(work, layer, _head_pairs(tally, texts, session.bidirectional))
-    return int(columns["rows"].max())
+class _Clock:
+    """Reports how far a scan is; what it says only grows, though a shard may begin again."""
+
+    def __init__(self, total: int, report: Report) -> None:
+        self._total, self._report = total, report
+        self._start = time.monotonic()
+        self._before = self._done = self._tokens = 0
+
+    def batch_done(self, documents: int, tokens: int) -> None:
+        """So many documents of the shard at hand are done, and so many tokens since the last."""
+        self._tokens += tokens
+        self._tell(self._before + documents)
+
+    def shard_done(self, documents: int) -> None:
+        """A shard of so many documents is done."""
+        self._before += documents
+        self._tell(self._before)
+
+    def _tell(self, documents: int) -> None:
+        self._done = min(max(self._done, documents), self._total)
+        seconds = time.monotonic() - self._start
+        self._report(Progress("Scanning", self._done, self._total, self._tokens, seconds))
 
 
-def _head_pairs(
-    tally: LayerTally, shown: dict[int, list[str]], bidirectional: bool
-) -> list[HeadPairs]:
-    """The lists of every head of a layer, each pair once; ``shown`` the documents' token texts."""
-    kept = tally.kept
-    group, place = kept.group.cpu().numpy(), kept.place.cpu().numpy()
-    order_of = {
-        "multiple": kept.multiple.cpu().numpy(),
-        "attention": kept.attention.cpu().numpy(),
-        "rows": kept.rows.cpu().numpy(),
-    }
-    heads = []
-    for head in range(tally.n_heads):
-        mine = np.flatnonzero(group % tally.n_heads == head)
-        places, first = np.unique(place[mine], return_index=True)
-        index = mine[first]
-        falling = np.lexsort((places, -order_of["multiple"][index]))
-        places, index = places[falling], index[falling]
-        position = {int(p): i for i, p in enumerate(places)}
-        ranks = {}
-        for kind, name in enumerate(LISTS):
-            rank = np.full(len(places), -1, np.int32)
-            members = place[group == kind * tally.n_heads + head]  # by rank already
-            rank[[position[int(p)] for p in members]] = np.arange(len(members))
-            ranks[name] = rank
-        document, dst, src = places >> 32, (places >> 16) & 0xFFFF, places & 0xFFFF
-        texts = [shown[int(d)] for d in document]
-        ends = [len(t) if bidirectional else int(d) + 1 for t, d in zip(texts, dst, strict=True)]
-        rows = order_of["rows"][index]
-        heads.append(
-            HeadPairs(
-                document,
-                dst,
-                src,
-                order_of["multiple"][index],
-                order_of["attention"][index],
-                ranks,
-                [row[:end] for row, end in zip(rows, ends, strict=True)],
-                [t[s] for t, s in zip(texts, src, strict=True)],
-            )
-        )
-    return heads
+def _by_shard(work: Path, size: int) -> Iterator[tuple[int, list[tuple[int, Record]]]]:
+    """(shard, its windows with their numbers), in order; a shard is a fixed range of documents."""
+    records = enumerate(record for some in read_documents(work) for record in some)
+    for number, some in groupby(records, lambda pair: pair[1].document // size):
+        yield number, list(some)
 
 
-def _publish(work: Path, folder: Path) -> None:
-    """Give a finished index its name; when another scan was first, its index is the same."""
-    try:
-        os.rename(work, folder)
-    except OSError:
-        if not (folder / MANIFEST).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            os.rename(work, folder)
+def _entry(record: Record, place: int, numbers: dict[str, int]) -> Entry:
+    tokens = [numbers[text] for text in record.texts]
+    return Entry(record.ids, record.texts, tokens, place, record.document, record.key)
+
+
+def _scan_shard(
+    session: ModelSession,
+    plan: Plan,
+    tallies: list[LayerTally],
+    entries: list[Entry],
+    size: int,
+    clock: _Clock,
+) -> int:
+    """Tally a shard; returns the batch size in tokens, halved as often as memory ran out."""
+    tokens = torch.tensor(sorted({token for entry in entries for token in entry.tokens}))
+    while True:
+        for tally in tallies:
+            tally.start(tokens)
+        try:
+            done: set[int] = set()
+            for some in _batches(entries, size):
+                _scan_batch(session, plan, tallies, some)
+                done |= {entry.document for entry in some}
+                clock.batch_done(len(done), sum(len(entry.ids) for entry in some))
+        except torch.OutOfMemoryError as error:
+            if size < max(len(entry.ids) for entry in entries):
+                raise ScanError(
+                    f"The memory of {session.device} does not hold one window of {plan.ctx} "
+                    f"tokens: lower --ctx, or use --dtype bfloat16 or --device cpu."
+                ) from error
+            size //= 2
+            torch.cuda.empty_cache()
+            continue
+        return size
+
+
+def _scan_batch(
+    session: ModelSession, plan: Plan, tallies: list[LayerTally], entries: list[Entry]
+) -> None:
+    batch = Batch.make(entries, min_row=plan.min_row, seed=plan.seed, device=session.device)
+
+    def reduce(reading: Reading) -> None:
+        tallies[reading.layer].add(reading.pattern, reading.visible, batch, reading.norms)
+
+    session.observe(batch.ids, reduce, lengths=batch.lengths.tolist(), norms=plan.write)
+
+
+def _batches(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
+    """Windows of like length together, at most ``size`` tokens with padding."""
+    batch: list[Entry] = []
+    for entry in sorted(entries, key=lambda entry: (len(entry.ids), entry.window)):
+        if batch and len(entry.ids) * (len(batch) + 1) > size:
+            yield batch
+            batch = []
+        batch.append(entry)
+    yield batch
+
+
+def _assemble(
+    session: ModelSession, plan: Plan, work: Path, index: Path, values: dict[str, Any]
+) -> None:
+    """Merge all shards into an index."""
+    index.mkdir()
+    for name in ("documents.parquet", "vocabulary.parquet"):
+        shutil.copyfile(work / name, index / name)
+    shards, numbers = Shards(work), [number for number, _ in _by_shard(work, plan.shard)]
+
+    def part_of(layer: int) -> LayerPart:
+        whole: LayerPart | None = None
+        for number in numbers:
+            part = shards.layer(number, layer)
+            whole = part if whole is None else merge([whole, part], plan.limits)
+        assert whole is not None
+        return whole
+
+    write_index(index, part_of, measure_random(session, seed=plan.seed), values)

@@ -7,6 +7,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
+SCORES = ("multiple", "attention", "write")
+"""What pairs are ranked by; the last where the scan was asked for it."""
+
+BANDS = ((0.0, 0.02), (0.02, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 1.0))
+"""Bands of attention, low < a <= high, that each have a sample of their own."""
+
+LISTS = (
+    "top", "attention", "write", "bottom", "by_document", "sample", "rows",
+    *(f"band{i}" for i in range(len(BANDS))),
+)  # fmt: skip
+"""The lists of pairs that are kept a head: the best by each score, those nearest above average, the
+best pair of each document, a uniform sample of all pairs above average, a uniform sample of all rows
+(with the row's best source), and a uniform sample within each band."""
+
 
 def multiple(pattern: Tensor, visible: Tensor) -> Tensor:
     """How many times its row's average attention each source got.
@@ -17,3 +31,14 @@ def multiple(pattern: Tensor, visible: Tensor) -> Tensor:
     other: nothing is renormalised, so a row that rests on it has small multiples elsewhere.
     """
     return pattern * visible.to(pattern.dtype).unsqueeze(-1)
+
+
+def write(pattern: Tensor, norms: Tensor) -> Tensor:
+    """How much each source's value moves: attention times ``‖v_src · W_O‖``.
+
+    ``pattern`` (..., dst, src); ``norms`` (..., src): the length of what a source's value writes to
+    the residual stream through this head, before any norm that the layer puts after it. From 0 up,
+    in the units of the residual stream: compare within a layer, not across layers or models.
+    Source: Kobayashi et al. 2020, "Attention is Not Only a Weight".
+    """
+    return pattern * norms.to(pattern.dtype).unsqueeze(-2)

@@ -1,10 +1,15 @@
-"""The index's files: their schemas, writing them, verifying them. No torch.
+"""The index's files: their names and schemas, the documents, the manifest, verifying. No torch.
 
 - ``manifest.json``: what was scanned and how, and the SHA-256 of every other file; written last
 - ``documents.parquet``: the scanned windows, their ids and display texts
-- ``heads.parquet``: a row a head, its counts and metrics
+- ``vocabulary.parquet``: every token text of the corpus, how often it occurs, and the attention that
+  a uniform head would give it (``uniform_0``, and more where layers see differently)
+- ``heads.parquet``: a row a head, its exact counts and its metrics on random tokens
 - ``examples/L00.parquet``: a file a layer, a row group a head; its kept pairs by falling multiple,
   each with its row of attention and its rank in every list (-1 where it is not in that list)
+- ``tokens/L00.parquet``: a row group a head; what each token got as a source and did as a destination
+- ``pairs/L00.parquet``: the best pairs of every source token, by head, token and rank, in row groups
+  of at most :data:`PAIR_GROUP`; left out where the scan kept none
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -22,13 +28,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attn.errors import IndexDamaged, IndexMismatch, IndexMissing
+from attn.scores import LISTS
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 DOCUMENTS = "documents.parquet"
+VOCABULARY = "vocabulary.parquet"
 HEADS = "heads.parquet"
-GROUP = 16  # documents in a row group: what showing one document reads
-LISTS = ("top", "attention", "bottom", "by_document", "sample")
+GROUP = 16  # windows in a row group: what showing one document reads
+PAIR_GROUP = 16384  # pairs in a row group of the token lists
 
 _DOCUMENTS = pa.schema(
     [
@@ -41,17 +49,37 @@ _DOCUMENTS = pa.schema(
         ("texts", pa.list_(pa.string())),
     ]
 )
-_EXAMPLES = pa.schema(
+EXAMPLES = pa.schema(
     [
         ("head", pa.int16()),
         ("document", pa.int64()),
+        ("start", pa.int32()),
         ("dst", pa.int32()),
         ("src", pa.int32()),
-        ("token", pa.string()),
+        ("token", pa.int32()),
         ("multiple", pa.float32()),
         ("attention", pa.float32()),
+        ("write", pa.float32()),
         *((f"rank_{name}", pa.int32()) for name in LISTS),
         ("row", pa.list_(pa.float16())),
+    ]
+)
+TOKENS = pa.schema(
+    [
+        ("token", pa.int32()),
+        *((f"{side}_{name}", kind) for side in ("source", "destination") for name, kind in (
+            ("pairs", pa.int64()), ("mass", pa.int64()), ("maximum", pa.float32()))),
+    ]
+)  # fmt: skip
+PAIRS = pa.schema(
+    [
+        ("token", pa.int32()),
+        ("document", pa.int64()),
+        ("start", pa.int32()),
+        ("dst", pa.int32()),
+        ("src", pa.int32()),
+        ("multiple", pa.float32()),
+        ("attention", pa.float32()),
     ]
 )
 
@@ -76,9 +104,12 @@ class Manifest:
     n_layers: int
     n_heads: int
     corpus: str
+    skip: int
     docs: int | None
     fingerprint: str
     documents: int
+    windows: int
+    short: int  # documents left out: fewer than two tokens
     tokens: int
     rows: int
     ctx: int
@@ -86,9 +117,16 @@ class Manifest:
     min_row: int
     skip_first: bool
     bidirectional: bool
+    all_windows: bool
+    stride: int
     top: int
     sample: int
+    band: int
+    per_token: int
+    write: bool
     seed: int
+    shard: int
+    without_attention: tuple[int, ...]  # layers of a hybrid model that have none
     notices: tuple[str, ...]
     groups: tuple[int, ...]  # the first document of each row group of documents.parquet
     files: Mapping[str, FileRecord]
@@ -98,10 +136,19 @@ class Manifest:
     def command(self) -> str:
         """The command that makes this index again."""
         parts = ["python -m attn scan", f"--model {self.model}", f"--corpus {self.corpus}"]
+        parts += [f"--skip {self.skip}"] if self.skip else []
         parts += [f"--docs {self.docs}"] if self.docs is not None else []
         parts += [f"--ctx {self.ctx}", "--bos" if self.bos else "--no-bos"]
+        parts += [f"--windows all --stride {self.stride}"] if self.all_windows else []
+        parts += ["--scores multiple,attention,write"] if self.write else []
         parts += [f"--min-row {self.min_row}", f"--top {self.top}", f"--sample {self.sample}"]
+        parts += [f"--band {self.band}", f"--per-token {self.per_token}", f"--shard {self.shard}"]
         return " ".join([*parts, f"--seed {self.seed}", f"--dtype {self.dtype}"])
+
+    @property
+    def end(self) -> int | None:
+        """The place of the first document after those scanned; None: the corpus was read whole."""
+        return None if self.docs is None else self.skip + self.docs
 
 
 @dataclass(frozen=True)
@@ -116,23 +163,39 @@ class Record:
     ids: list[int]
     texts: list[str]
 
+    @property
+    def key(self) -> int:
+        """A 63-bit hash of the document's text and of where the window begins in it."""
+        return (int(self.id[:15], 16) + self.start * 0x9E3779B97F4A7C15) & (2**63 - 1)
+
 
 class DocumentWriter:
-    """Writes documents.parquet as the corpus streams by; memory holds one row group."""
+    """Writes documents.parquet as the corpus streams by, then vocabulary.parquet.
 
-    def __init__(self, folder: Path) -> None:
-        self._file = pq.ParquetWriter(folder / DOCUMENTS, _DOCUMENTS, **_options())
+    Memory holds one row group and the different token texts. ``min_row`` is the first row counted.
+    """
+
+    def __init__(self, folder: Path, min_row: int) -> None:
+        self._folder, self._min_row = folder, min_row
+        self._occurs: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()
+        self._last = -1
+        self._file = pq.ParquetWriter(folder / DOCUMENTS, _DOCUMENTS, **options())
         self._waiting: list[Record] = []
         self._digest = hashlib.sha256()
         self.groups: list[int] = []
-        self.documents = self.tokens = 0
+        self.documents = self.windows = self.tokens = 0
 
     def add(self, record: Record) -> None:
         """Append a window."""
         self._digest.update(f"{record.document} {record.start} {record.id} ".encode())
         self._digest.update(np.array(record.ids, "<i4").tobytes())
-        self.documents += 1
+        self.documents += record.document != self._last
+        self._last = record.document
+        self.windows += 1
         self.tokens += len(record.ids)
+        self._occurs.update(record.texts)
+        self._counted.update(record.texts[self._min_row :])
         self._waiting.append(record)
         if len(self._waiting) == GROUP:
             self._flush()
@@ -150,9 +213,23 @@ class DocumentWriter:
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Write what is waiting and the file's end."""
+        """Write what is waiting, the file's end, and the vocabulary."""
         self._flush()
         self._file.close()
+        texts = sorted(self._occurs)
+        columns = {
+            "text": pa.array(texts, pa.string()),
+            "count": np.array([self._occurs[text] for text in texts], np.int64),
+            "rows": np.array([self._counted[text] for text in texts], np.int64),
+        }
+        pq.write_table(pa.table(columns), self._folder / VOCABULARY, **options())
+
+
+def read_vocabulary(folder: Path) -> list[str]:
+    """The token texts of a scan, by number."""
+    table = pq.read_table(folder / VOCABULARY, columns=["text"], page_checksum_verification=True)
+    texts: list[str] = table["text"].to_pylist()
+    return texts
 
 
 def read_documents(folder: Path) -> Iterator[list[Record]]:
@@ -162,59 +239,30 @@ def read_documents(folder: Path) -> Iterator[list[Record]]:
             yield [Record(**row) for row in file.read_row_group(group).to_pylist()]
 
 
-def write_heads(folder: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """heads.parquet from columns (layer, head), flattened by layer, then head."""
-    n_layers, n_heads = next(iter(columns.values())).shape
-    layer, head = np.divmod(np.arange(n_layers * n_heads), n_heads)
-    table = {"layer": layer, "head": head} | {k: v.reshape(-1) for k, v in columns.items()}
-    pq.write_table(pa.table(table), folder / HEADS, **_options())
+def layer_file(kind: str, layer: int) -> str:
+    """The name of a layer's file: ``kind`` is examples, tokens or pairs."""
+    return f"{kind}/L{layer:02d}.parquet"
 
 
-@dataclass(frozen=True)
-class HeadPairs:
-    """The kept pairs of one head, each once, by falling (multiple), then rising place.
-
-    ``ranks`` list → (pair,) int32, -1 where the pair is not in that list; ``rows`` one float16
-    array a pair; ``tokens`` the source tokens' texts.
-    """
-
-    document: np.ndarray
-    dst: np.ndarray
-    src: np.ndarray
-    multiple: np.ndarray
-    attention: np.ndarray
-    ranks: Mapping[str, np.ndarray]
-    rows: list[np.ndarray]
-    tokens: list[str]
-
-
-def layer_file(layer: int) -> str:
-    """The name of a layer's file of examples."""
-    return f"examples/L{layer:02d}.parquet"
-
-
-def write_layer(folder: Path, layer: int, heads: list[HeadPairs]) -> None:
-    """One layer's examples, a row group a head."""
-    path = folder / layer_file(layer)
-    path.parent.mkdir(exist_ok=True)
-    with pq.ParquetWriter(path, _EXAMPLES, **_options()) as file:
-        for head, pairs in enumerate(heads):
-            columns: dict[str, Any] = {
-                "head": np.full(len(pairs.dst), head, np.int16),
-                "document": pairs.document,
-                "dst": pairs.dst.astype(np.int32),
-                "src": pairs.src.astype(np.int32),
-                "token": pairs.tokens,
-                "multiple": pairs.multiple,
-                "attention": pairs.attention,
-                **{f"rank_{name}": pairs.ranks[name] for name in LISTS},
-                "row": pa.array(pairs.rows, pa.list_(pa.float16())),
-            }
-            file.write_table(pa.table(columns, _EXAMPLES), row_group_size=max(1, len(pairs.dst)))
-
-
-def _options() -> dict[str, Any]:
+def options() -> dict[str, Any]:
+    """How every Parquet file of an index is written."""
     return {"compression": "zstd", "write_page_checksum": True, "store_schema": True}
+
+
+def described(values: Mapping[str, Any], documents: DocumentWriter) -> dict[str, Any]:
+    """What documents.parquet adds to the manifest's values, the identity among it."""
+    apart = ("corpus", "skip", "docs", "short", "notices")
+    decisive = {name: value for name, value in values.items() if name not in apart}
+    decisive |= {"format": FORMAT, "fingerprint": documents.fingerprint}
+    text = json.dumps(decisive, sort_keys=True)
+    return {
+        "identity": hashlib.sha256(text.encode()).hexdigest(),
+        "fingerprint": documents.fingerprint,
+        "documents": documents.documents,
+        "windows": documents.windows,
+        "tokens": documents.tokens,
+        "groups": tuple(documents.groups),
+    }
 
 
 def write_manifest(folder: Path, **values: Any) -> Manifest:
@@ -227,11 +275,11 @@ def write_manifest(folder: Path, **values: Any) -> Manifest:
         for name in names
     }
     for name in names:
-        _sync(folder / name)
+        sync(folder / name)
     manifest = Manifest(files=files, **values)
     temporary = folder / f".{MANIFEST}"
     temporary.write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True, default=list))
-    _sync(temporary)
+    sync(temporary)
     os.replace(temporary, folder / MANIFEST)
     return manifest
 
@@ -258,7 +306,7 @@ def read_manifest(folder: Path) -> Manifest:
     if set(values) != wanted:
         raise IndexDamaged(f"The manifest of {folder} lacks or adds fields: scan again.")
     try:
-        for name in ("notices", "groups"):
+        for name in ("notices", "groups", "without_attention"):
             values[name] = tuple(values[name])
         values["files"] = {name: _file_record(*told) for name, told in values["files"].items()}
         for field in fields(Manifest):
@@ -317,6 +365,12 @@ def _file_record(size: int, digest: str, end: str) -> FileRecord:
     return FileRecord(size, digest, end)
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def sync(path: Path) -> None:
+    """Flush a file or a folder to disk; folders cannot be opened for this on Windows."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,270 +1,180 @@
 """What is kept of a scan: exact counts, and the best pairs of each head. Mergeable in any order.
 
-One :class:`LayerTally` a layer. Each batch's pattern is reduced in one pass to sums a row, and to
-the short list of pairs that may still enter a list; everything else works on that short list.
-Sums are kept in fixed point (2^-32, integers), so adding is exact in any order. A list keeps the K
-pairs with the smallest (order, document, dst, src), which makes merging associative, commutative
-and, as a pair is kept once, idempotent.
+One :class:`LayerTally` a layer. Each piece of a layer's pattern is reduced in one pass to sums, to
+counts for each source and destination, and to the pairs above average; the few of these that may
+still enter a list are kept, and everything else works on those. Sums are in fixed point, so adding
+is exact in any order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from attn.metrics import METRICS, Context
-from attn.scores import multiple
+from attn.batch import Batch
+from attn.lists import Found, Lists, TokenLists
+from attn.metrics import ATTENTION_BINS, DISTANCES, OFFSET_SUMS, PAIR_SUMS, PARTS, SUMS
+from attn.parts import LayerPart, Limits, Table
+from attn.reduction import Reduced, reduce_pattern
 
-ROW_METRICS = tuple(name for name, metric in METRICS.items() if metric.rows)
-LISTS = ("top", "attention", "bottom", "by_document", "sample")
-FIXED = 2.0**32  # a sum of 1.0 in fixed point
-_MASK31 = 0x7FFFFFFF
+FIXED = 2.0**32
+"""A sum of 1.0 in fixed point."""
 
-
-@dataclass(frozen=True)
-class Batch:
-    """A batch of token sequences, with what its tallies need to know of them.
-
-    ``ids`` (batch, position) padded on the right; ``lengths`` and ``documents`` (batch,): real
-    lengths, places in the corpus; ``hashes`` (batch, dst, src) int64 in [0, 2^31): the order of the
-    pairs in a uniform sample.
-    """
-
-    ids: Tensor
-    lengths: Tensor
-    documents: Tensor
-    hashes: Tensor
-    context: Context
-
-    @classmethod
-    def make(
-        cls,
-        ids: Sequence[Sequence[int]],
-        documents: Sequence[int],
-        keys: Sequence[int],
-        seed: int,
-        device: str,
-    ) -> Batch:
-        """``ids`` one list a sequence; ``keys`` 63-bit hashes of the documents' texts."""
-        lengths = torch.tensor([len(row) for row in ids], device=device)
-        width = int(lengths.max())
-        padded = torch.zeros((len(ids), width), dtype=torch.int64)
-        for row, values in enumerate(ids):
-            padded[row, : len(values)] = torch.as_tensor(values, dtype=torch.int64)
-        padded = padded.to(device)
-        return cls(
-            padded,
-            lengths,
-            torch.tensor(list(documents), device=device, dtype=torch.int64),
-            pair_hashes(torch.tensor(list(keys), device=device), width, seed),
-            Context(padded),
-        )
-
-
-def _mix(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser (Steele et al. 2014) on int64, which wraps like uint64."""
-    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -0x40A7B892E31B1A47
-    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -0x6B2FB644ECCEEE15
-    return x ^ ((x >> 31) & 0x1FFFFFFFF)
-
-
-def pair_hashes(keys: Tensor, width: int, seed: int) -> Tensor:
-    """(document, dst, src) int64 in [0, 2^31): a hash of (seed, document, dst, src).
-
-    ``keys`` (document,) int64 hashes of the documents' texts; the same pair of the same text has
-    the same hash in every corpus.
-    """
-    position = torch.arange(width, device=keys.device, dtype=torch.int64)
-    pair = position[:, None] * 65536 + position[None, :]
-    salt = _mix(keys * 0x2545F4914F6CDD1D + seed)
-    return _mix(salt[:, None, None] + _mix(pair)[None]) & _MASK31
-
-
-@dataclass
-class Pairs:
-    """Pairs in lists, one entry a pair and list. All tensors share their first dimension.
-
-    ``group`` list * heads + head; ``order`` smaller is better; ``place`` the packed
-    (document, dst, src); ``multiple``, ``attention`` float32; ``rows`` (pair, src) float16.
-    """
-
-    group: Tensor
-    order: Tensor
-    place: Tensor
-    multiple: Tensor
-    attention: Tensor
-    rows: Tensor
-
-    @classmethod
-    def empty(cls, width: int, device: str = "cpu") -> Pairs:
-        """No pairs; rows of them would be ``width`` sources long."""
-        whole = [torch.zeros(0, dtype=torch.int64, device=device) for _ in range(3)]
-        real = [torch.zeros(0, device=device) for _ in range(2)]
-        rows = torch.zeros((0, width), dtype=torch.float16, device=device)
-        return cls(whole[0], whole[1], whole[2], real[0], real[1], rows)
-
-    def _all(self) -> list[Tensor]:
-        return [self.group, self.order, self.place, self.multiple, self.attention, self.rows]
-
-    def take(self, index: Tensor) -> Pairs:
-        """Those at ``index``, in its order."""
-        return Pairs(*(tensor[index] for tensor in self._all()))
-
-    def join(self, other: Pairs) -> Pairs:
-        """These, then the others."""
-        return Pairs(*(torch.cat(two) for two in zip(self._all(), other._all(), strict=True)))
-
-
-def pack(document: Tensor, dst: Tensor, src: Tensor) -> Tensor:
-    """(document, dst, src) in one int64, ordered like the three."""
-    return (document << 32) | (dst << 16) | src
-
-
-def best(group: Tensor, order: Tensor, place: Tensor, limits: Tensor) -> Tensor:
-    """Indices of each group's smallest (order, place), one a place, sorted by group and rank.
-
-    ``group``, ``order`` (< 2^31), ``place`` (pair,) int64; ``limits`` (group,) how many to keep.
-    """
-    if len(group) == 0:
-        return group
-    key = (group << 31) | order
-    # First drop what is clearly out, by the limit-th order of each group, ties kept.
-    ranked, _ = torch.sort(key)
-    starts = torch.searchsorted(ranked, torch.arange(len(limits) + 1, device=key.device) << 31)
-    last = torch.minimum(starts[:-1] + limits, starts[1:]) - 1
-    bound = ranked[last.clamp(min=0)]
-    index = (key <= bound[group]).nonzero()[:, 0]
-    # Then sort the few that are left by (group, order, place): two stable sorts.
-    index = index[torch.sort(place[index], stable=True)[1]]
-    index = index[torch.sort(key[index], stable=True)[1]]
-    key, place = key[index], place[index]
-    twice = torch.zeros(len(index), dtype=torch.bool, device=key.device)
-    twice[1:] = (key[1:] == key[:-1]) & (place[1:] == place[:-1])
-    index, key = index[~twice], key[~twice]
-    owner = key >> 31
-    first = torch.searchsorted(owner, torch.arange(len(limits), device=key.device))
-    rank = torch.arange(len(index), device=key.device) - first[owner]
-    return index[rank < limits[owner]]
-
-
-def descending(score: Tensor) -> Tensor:
-    """Order of non-negative float32 scores, the largest first: int64 in [0, 2^31)."""
-    return _MASK31 - score.contiguous().view(torch.int32).to(torch.int64)
+SCALES = {
+    "entropy": 2.0**28,
+    "entropy_most": 2.0**28,
+    "distance": 2.0**16,
+    "distance_squared": 2.0**8,
+}
+"""The same for the sums that are no shares of attention and grow faster."""
 
 
 class LayerTally:
-    """Counts and lists of all heads of one layer.
+    """Counts and lists of all heads of one layer, a shard at a time.
 
-    ``limits``: how many pairs each of :data:`LISTS` keeps; ``width``: the longest sequence;
-    rows before ``min_row`` are not counted; ``skip_first`` leaves the first source out of lists.
+    ``width`` the longest window; ``vocabulary`` how many different tokens the corpus has;
+    ``skip_first`` leaves the first source out of pairs and lists.
     """
 
     def __init__(
         self,
         n_heads: int,
         width: int,
-        limits: Sequence[int],
+        vocabulary: int,
+        limits: Limits,
         *,
-        min_row: int,
-        skip_first: bool,
-        device: str,
+        skip_first: bool = True,
+        causal: bool = True,
+        device: str = "cpu",
     ) -> None:
-        self.n_heads, self.width = n_heads, width
-        self.min_row, self.skip_first = min_row, skip_first
-        self.limits = torch.tensor(list(limits), device=device).repeat_interleave(n_heads)
-        self.rows = torch.zeros(n_heads, dtype=torch.int64, device=device)
-        self.pairs, self.nonfinite = self.rows.clone(), self.rows.clone()
-        self.sums = torch.zeros((len(ROW_METRICS), n_heads), dtype=torch.int64, device=device)
-        self.kept = Pairs.empty(width, device)
-        # The order that a pair must not exceed to enter a full list: (list, head).
-        self.bounds = torch.full((len(LISTS), n_heads), _MASK31, device=device)
+        self.n_heads, self.skip_first, self.causal, self.device = n_heads, skip_first, causal, device
+        scales = [SCALES.get(name, FIXED) for name in SUMS]
+        self._scales = torch.tensor(scales, dtype=torch.float64, device=device)
+        self._lists = Lists(n_heads, width, limits, device)
+        self._token_lists = TokenLists(n_heads, vocabulary, limits.per_token, device)
+        self.start(torch.arange(vocabulary))
 
-    def add(self, pattern: Tensor, visible: Tensor, batch: Batch) -> None:
-        """Reduce one layer's pattern (batch, head, dst, src); ``visible`` (batch or 1, dst)."""
-        n_dst = pattern.shape[2]
-        position = torch.arange(n_dst, device=pattern.device)
-        counted = (position >= self.min_row) & (position < batch.lengths[:, None])
-        counted = counted[:, None].expand(-1, self.n_heads, -1)  # (batch, head, dst)
-        finite = pattern.sum(-1).isfinite()
-        lost = counted & ~finite
-        if bool(lost.any()):
-            self.nonfinite += lost.sum((0, 2))
-            counted = counted & finite
-            pattern = torch.where(finite[..., None], pattern, 0.0)
-        self.rows += counted.sum((0, 2))
-        self._add_sums(pattern, counted, batch.context)
+    def start(self, tokens: Tensor) -> None:
+        """Begin a shard with nothing counted; ``tokens`` (token,) the numbers it has, rising."""
+        heads, device = self.n_heads, self.device
 
-        scored = multiple(pattern, visible[:, None] * counted)  # 0 in rows not counted
-        if self.skip_first:
-            scored[..., 0] = 0
-        flat = scored.view(-1)
-        above = (flat > 1).nonzero()[:, 0]
-        cell = pattern.shape[2] * pattern.shape[3]
-        head = (above // cell) % self.n_heads
-        self.pairs += torch.bincount(head, minlength=self.n_heads)
-        self._add_pairs(pattern, flat[above], above, head, batch)
+        def zeros(*shape: int) -> Tensor:
+            return torch.zeros(shape, dtype=torch.int64, device=device)
 
-    def _add_sums(self, pattern: Tensor, counted: Tensor, context: Context) -> None:
-        for i, name in enumerate(ROW_METRICS):
-            rows = METRICS[name].rows
-            assert rows is not None
-            values = torch.where(counted, rows(pattern, context), 0.0)
-            self.sums[i] += (values.double() * FIXED).round().to(torch.int64).sum((0, 2))
+        self.tokens = tokens.to(device)
+        self.rows, self.pairs, self.nonfinite = zeros(heads), zeros(heads), zeros(heads)
+        self.sums, self.parts = zeros(len(SUMS), heads), zeros(len(PARTS) - 1, heads)
+        self.distances = zeros(len(DISTANCES), heads)
+        self.attention = zeros(heads * ATTENTION_BINS)
+        self.uniform = zeros(len(tokens))
+        self.sources = Table.zeros(heads, len(tokens), device)
+        self.destinations = Table.zeros(heads, len(tokens), device)
+        self._lists.start()
+        self._token_lists.start()
 
-    def _add_pairs(
-        self, pattern: Tensor, scores: Tensor, above: Tensor, head: Tensor, batch: Batch
-    ) -> None:
-        """Offer the pairs above average, (pair,) indices into the flat pattern, to every list."""
-        if len(above) == 0:
-            return
-        n_dst, n_src = pattern.shape[2], pattern.shape[3]
-        attention = pattern.reshape(-1)[above]
-        cell = above % (n_dst * n_src)
-        row = above // (n_dst * n_src * self.n_heads)
-        document = batch.documents[row]
-        place = (document << 32) | ((cell // n_src) << 16) | (cell % n_src)
-        falling = descending(scores)
-        # by_document: the first pair of each (document, head) by (multiple, place).
-        owner = row * self.n_heads + head
-        single = torch.ones(len(batch.documents) * self.n_heads, dtype=torch.int64)
-        alone = best(owner, falling, place, single.to(owner.device))
-        every = torch.arange(len(above), device=above.device)
-        offers = (
-            (every, falling),
-            (every, descending(attention)),
-            (every, _MASK31 - falling),
-            (alone, falling[alone]),
-            (every, batch.hashes.reshape(-1)[row * (n_dst * n_src) + cell]),
+    def finish(self, shard: int) -> LayerPart:
+        """What was counted since :meth:`start`, as the part that is shard ``shard``."""
+        part = LayerPart(
+            frozenset([shard]),
+            self.rows,
+            self.pairs,
+            self.nonfinite,
+            self.sums,
+            self.parts,
+            self.distances,
+            self.attention.view(self.n_heads, ATTENTION_BINS).T,
+            self.tokens,
+            self.uniform,
+            self.sources,
+            self.destinations,
+            self._lists.finish(),
+            self._token_lists.finish(),
         )
-        groups, orders, picks = [], [], []
-        for kind, (pick, order) in enumerate(offers):
-            passed = (order <= self.bounds[kind][head[pick]]).nonzero()[:, 0]
-            picks.append(pick[passed])
-            orders.append(order[passed])
-            groups.append(kind * self.n_heads + head[pick[passed]])
-        pick, order, group = torch.cat(picks), torch.cat(orders), torch.cat(groups)
-        chosen = best(group, order, place[pick], self.limits)
-        pick, order, group = pick[chosen], order[chosen], group[chosen]
-        rows = pattern.view(-1, n_src)[above[pick] // n_src].half()
-        rows = torch.nn.functional.pad(rows, (0, self.width - n_src))
-        self._keep(Pairs(group, order, place[pick], scores[pick], attention[pick], rows))
+        return part.cpu()
 
-    def _keep(self, new: Pairs) -> None:
-        joined = self.kept.join(new)
-        self.kept = joined.take(best(joined.group, joined.order, joined.place, self.limits))
-        count = torch.bincount(self.kept.group, minlength=len(self.limits))
-        full = count >= self.limits
-        last = count.cumsum(0) - 1
-        bounds = torch.where(full, self.kept.order[last.clamp(min=0)], _MASK31)
-        self.bounds = bounds.view(len(LISTS), self.n_heads)
+    def add(
+        self, pattern: Tensor, visible: Tensor, batch: Batch, norms: Tensor | None = None
+    ) -> None:
+        """Reduce one layer's pattern (batch, head, dst, src).
 
-    def merge(self, other: LayerTally) -> None:
-        """Add the tally of other documents."""
-        self.rows += other.rows
-        self.pairs += other.pairs
-        self.nonfinite += other.nonfinite
-        self.sums += other.sums
-        self._keep(other.kept)
+        ``visible`` (batch or 1, dst); ``norms`` (batch, head, src) where write scores are kept.
+        """
+        rows = batch.counted[:, None].expand(-1, self.n_heads, -1)  # (batch, head, dst)
+        finite = pattern.amax(-1).isfinite()
+        if not bool(finite.all()):
+            self.nonfinite += ((~finite) & (rows > 0)).sum((0, 2))
+            pattern = torch.where(finite[..., None], pattern, 0.0)
+            rows = rows * finite
+        reduced = reduce_pattern(
+            pattern,
+            rows,
+            visible,
+            batch.masks,
+            norms=norms,
+            skip_first=self.skip_first,
+            causal=self.causal,
+        )
+        self._add_sums(reduced, rows, visible, batch)
+        found = Found.of(reduced, visible, batch, norms)
+        self._count(reduced, found, rows)
+        self._lists.offer(found)
+        self._token_lists.offer(found)
+
+    def _add_sums(self, reduced: Reduced, rows: Tensor, visible: Tensor, batch: Batch) -> None:
+        n_pairs, n_offsets = len(PAIR_SUMS), len(OFFSET_SUMS)
+        values = [
+            reduced.on_masks[..., :n_pairs],
+            reduced.by_offset[..., :n_offsets],
+            reduced.by_row,
+            (torch.log2(visible.float())[:, None] * rows).sum(-1, keepdim=True),
+            (batch.repeats[:, None] * rows).sum(-1, keepdim=True),
+            reduced.written,
+        ]
+        self.rows += rows.sum((0, 2)).to(torch.int64)
+        self.sums += _fixed(torch.cat(values, -1), self._scales)
+        self.parts += _fixed(reduced.on_masks[..., n_pairs:])
+        self.distances += _fixed(reduced.by_offset[..., n_offsets:])
+
+    def _count(self, reduced: Reduced, found: Found, rows: Tensor) -> None:
+        """Count the pairs above average by head, attention, source and destination."""
+        n, heads, n_dst, n_src = reduced.held.shape
+        bins = found.head * ATTENTION_BINS + found.halvings.clamp(max=ATTENTION_BINS - 1)
+        self.attention += torch.bincount(bins, minlength=heads * ATTENTION_BINS)
+        columns = found.owner * n_src + found.column
+        of_source = torch.bincount(columns, minlength=n * heads * n_src).view(n, heads, n_src)
+        of_row = torch.bincount(found.row, minlength=n * heads * n_dst).view(n, heads, n_dst)
+        self.pairs += of_row.sum((0, 2))
+
+        batch = found.batch
+        where = torch.searchsorted(self.tokens, batch.tokens.reshape(-1))
+        moving = (rows - reduced.resting).clamp(min=0)
+        for table, some in (
+            (self.sources, (of_source, _whole(reduced.mass), reduced.best_source)),
+            (self.destinations, (of_row, _whole(moving), reduced.best_row)),
+        ):
+            table.add(where, *(part.transpose(0, 1).reshape(heads, -1) for part in some))
+        even = _uniform(batch.counted, found.visible, self.causal)
+        self.uniform.index_add_(0, where, _whole(even).view(-1))
+
+
+def _whole(values: Tensor) -> Tensor:
+    """Shares of attention in fixed point."""
+    return (values.double() * FIXED).round().to(torch.int64)
+
+
+def _fixed(values: Tensor, scale: Tensor | float = FIXED) -> Tensor:
+    """(sum, head) int64 from (batch, head, sum): every window's sum in fixed point, added up."""
+    return (values.double() * scale).round().to(torch.int64).sum(0).T
+
+
+def _uniform(counted: Tensor, visible: Tensor, causal: bool) -> Tensor:
+    """(batch, src): the attention that each source would get from rows that spread it evenly."""
+    n_src = counted.shape[1]
+    share = counted / visible.clamp(min=1)  # (batch, dst)
+    position = torch.arange(n_src, device=counted.device)
+    if not causal:
+        seen = (position < visible.amax(-1, keepdim=True))[:, None].expand(-1, n_src, -1)
+    else:
+        first = position[:, None] + 1 - visible[:, :, None]  # (batch or 1, dst, 1)
+        seen = (position >= first) & (position <= position[:, None])
+    return (share[:, None] @ seen.to(share.dtype))[:, 0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -64,3 +66,26 @@ def token_texts(tokenizer: Any, text: str, limit: int | None = None) -> tuple[li
         with_gap = name.startswith(_SPACE_MARKS) and gap and not gap.strip()
         texts.append(text[before:end] if with_gap else text[start:end])
     return ids, texts
+
+
+@lru_cache(maxsize=65536)
+def is_punctuation(text: str) -> bool:
+    """Whether a token's text, spaces aside, is punctuation marks (Unicode P) alone or line ends."""
+    bare = text.strip(" \t")
+    return bool(bare) and all(
+        char in "\n\r" or unicodedata.category(char).startswith("P") for char in bare
+    )
+
+
+def word_numbers(texts: Sequence[str]) -> list[int]:
+    """The number of the word that each token belongs to: pieces without a break share one.
+
+    A token goes on with the word before it where both meet at a letter or digit.
+    """
+    numbers, word, before = [], -1, ""
+    for text in texts:
+        if not (before[-1:].isalnum() and text[:1].isalnum()):
+            word += 1
+        numbers.append(word)
+        before = text
+    return numbers

@@ -1,0 +1,100 @@
+"""Parts of all layers → the files of an index. What a scan ends with, and a merge."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from attn.errors import IndexFailure
+from attn.layers import Windows, head_columns, write_layer
+from attn.parts import LayerPart
+from attn.store import (
+    HEADS,
+    MANIFEST,
+    VOCABULARY,
+    options,
+    read_manifest,
+    read_vocabulary,
+    write_manifest,
+)
+
+
+def write_index(
+    work: Path,
+    part_of: Callable[[int], LayerPart],
+    random: Mapping[str, np.ndarray],
+    values: Mapping[str, Any],
+) -> None:
+    """Write everything but documents.parquet, which is in ``work`` with its vocabulary already.
+
+    ``part_of`` a layer's number → its part, asked for one after the other; ``random`` metric →
+    (layer, head) on random tokens; ``values`` of the manifest, but for ``rows``.
+    """
+    windows, vocabulary = Windows.read(work), read_vocabulary(work)
+    columns: dict[str, list[Any]] = {"layer": [], "head": [], "uniform": []}
+    evens: list[np.ndarray] = []
+    for layer in range(values["n_layers"]):
+        part = part_of(layer)
+        write_layer(work, layer, part, windows, len(vocabulary), not values["bidirectional"])
+        heads = len(part.rows)
+        even = np.zeros(len(vocabulary), np.int64)
+        even[part.tokens.numpy()] = part.uniform.numpy()
+        number = next((i for i, other in enumerate(evens) if (other == even).all()), len(evens))
+        if number == len(evens):
+            evens.append(even)
+        added = {
+            "layer": [layer] * heads,
+            "head": list(range(heads)),
+            "uniform": [number] * heads,
+            **head_columns(part, len(vocabulary)),
+        }
+        for name, some in added.items():
+            columns.setdefault(name, []).extend(some)
+    table = {**columns, **{name: table.reshape(-1) for name, table in random.items()}}
+    pq.write_table(pa.table(table), work / HEADS, **options())
+    known = pq.read_table(work / VOCABULARY, columns=["text", "count", "rows"])
+    for i, even in enumerate(evens):
+        known = known.append_column(f"uniform_{i}", pa.array(even))
+    pq.write_table(known, work / VOCABULARY, **options())
+    write_manifest(work, rows=max(columns["rows"]), **values)
+
+
+def index_folder(values: Mapping[str, Any]) -> str:
+    """The name of an index's folder: model, corpus, and the first digits of its identity."""
+    model = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(values["model"]).name)[:40]
+    corpus = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(values["corpus"]).name)[:40]
+    return f"{model}_{corpus}_{values['identity'][:12]}"
+
+
+def ready(folder: Path) -> bool:
+    """Whether a folder holds an index that can be opened."""
+    if not (folder / MANIFEST).exists():
+        return False
+    try:
+        read_manifest(folder)
+    except IndexFailure:
+        return False
+    return True
+
+
+def publish(work: Path, folder: Path) -> None:
+    """Give a finished index its name; where another scan was first, its index is the same."""
+    if ready(folder):
+        return
+    aside = work.with_name(f"{work.name}-replaced")
+    if folder.exists():  # damaged, or of another version
+        os.rename(folder, aside)
+    try:
+        os.rename(work, folder)
+    except OSError:
+        if not ready(folder):
+            raise
+    shutil.rmtree(aside, ignore_errors=True)

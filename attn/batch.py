@@ -1,0 +1,125 @@
+"""A batch of windows on the model's device, with all that its tallies need to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from attn.context import Context
+from attn.metrics import PAIR_SUMS, part_masks
+from attn.ordering import pair_hashes, row_hashes
+from attn.texts import is_punctuation, word_numbers
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One window to tally: its ids, what its tokens are, and where it belongs.
+
+    ``tokens`` the vocabulary's number of each token's text; ``window`` and ``document`` its places;
+    ``key`` a 63-bit hash of the document's text and the window's start.
+    """
+
+    ids: Sequence[int]
+    texts: Sequence[str]
+    tokens: Sequence[int]
+    window: int
+    document: int
+    key: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Windows padded on the right to one width.
+
+    ``ids`` (batch, position); ``lengths``, ``windows``, ``documents`` (batch,); ``tokens`` (batch,
+    position) the vocabulary's number of each token; ``counted`` (batch, dst) float: 1 in the rows
+    that count; ``pair_order`` (batch, dst, src) and ``row_order`` (batch, dst) int64: uniform
+    hashes, the order of the samples.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    windows: Tensor
+    documents: Tensor
+    tokens: Tensor
+    counted: Tensor
+    pair_order: Tensor
+    row_order: Tensor
+    context: Context
+
+    @classmethod
+    def make(
+        cls, windows: Sequence[Entry], *, min_row: int, seed: int, device: str = "cpu"
+    ) -> Batch:
+        """Put windows together; rows before ``min_row`` do not count."""
+        lengths = torch.tensor([len(w.ids) for w in windows])
+        width = int(lengths.max())
+        position = torch.arange(width)
+        counted = (position >= min_row) & (position < lengths[:, None])
+        keys = torch.tensor([w.key for w in windows], device=device)
+        ids = _padded([w.ids for w in windows], width)
+        marks = [[is_punctuation(text) for text in w.texts] for w in windows]
+        words = [word_numbers(w.texts) for w in windows]
+        return cls(
+            ids.to(device),
+            lengths.to(device),
+            torch.tensor([w.window for w in windows], device=device),
+            torch.tensor([w.document for w in windows], device=device),
+            _padded([w.tokens for w in windows], width).to(device),
+            counted.float().to(device),
+            pair_hashes(keys, width, seed),
+            row_hashes(keys, width, seed),
+            Context(
+                ids.to(device),
+                _padded(marks, width).bool().to(device),
+                _padded(words, width, -1).to(device),
+            ),
+        )
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """(batch, dst * src, mask): the masks of all pair sums, then of the parts of the budget."""
+        made = [pairs(self.context) for pairs in PAIR_SUMS.values()] + part_masks(self.context)
+        n, width = self.ids.shape
+        whole = torch.stack([mask.expand(n, -1, -1) for mask in made], 1)
+        return whole.view(n, len(made), width * width).mT
+
+    @cached_property
+    def repeats(self) -> Tensor:
+        """(batch, dst) float: 1 in the rows that count and whose token has an earlier copy."""
+        return self.context.repeats * self.counted
+
+    def pieces(self, size: int) -> list[Batch]:
+        """The batch cut into pieces of ``size`` windows, the same ones whenever it is asked."""
+        made: dict[int, list[Batch]] = self.__dict__.setdefault("_cut", {})
+        if size not in made:
+            made[size] = [self._slice(slice(i, i + size)) for i in range(0, len(self.ids), size)]
+        return made[size]
+
+    def _slice(self, some: slice) -> Batch:
+        context = self.context
+        assert context.punctuation is not None
+        assert context.words is not None
+        return replace(
+            self,
+            ids=self.ids[some],
+            lengths=self.lengths[some],
+            windows=self.windows[some],
+            documents=self.documents[some],
+            tokens=self.tokens[some],
+            counted=self.counted[some],
+            pair_order=self.pair_order[some],
+            row_order=self.row_order[some],
+            context=Context(context.ids[some], context.punctuation[some], context.words[some]),
+        )
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int, fill: int = 0) -> Tensor:
+    made = torch.full((len(rows), width), fill, dtype=torch.int64)
+    for row, values in zip(made, rows, strict=True):
+        row[: len(values)] = torch.as_tensor(list(values), dtype=torch.int64)
+    return made

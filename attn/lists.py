@@ -1,0 +1,304 @@
+"""The lists of pairs that a layer keeps while it is scanned, and what a pair must beat to enter.
+
+The bounds outlive a shard. They come from K real pairs of the same corpus, so no pair that they
+turn away could be among the K best of the whole: shards may leave out different pairs, depending on
+what was scanned before them, and still merge into the same lists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from attn.batch import Batch
+from attn.ordering import MOST, ascending, best, descending, divided, pack
+from attn.parts import Best, Limits, Pairs
+from attn.reduction import Reduced
+from attn.scores import BANDS, LISTS
+
+_KIND = {name: kind for kind, name in enumerate(LISTS)}
+_BAND0, _BANDS = _KIND["band0"], len(BANDS)
+_TOKEN_BUFFER = 1 << 17  # pairs for the token lists that wait to be ranked
+
+_Offer = tuple[Tensor, Tensor, Tensor]  # (pair,) group, order, and which of the pairs found
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The pairs above average of a batch, in the order of their places.
+
+    ``held`` (batch, head, dst, src) the pattern, 0 in rows that do not count; ``visible`` (batch or
+    1, dst); ``norms`` (batch, head, src) or None; of each pair, (pair,): ``row`` batch * heads *
+    dst, ``owner`` batch * heads, ``sequence`` batch, ``head``, ``column``, ``halvings`` how often 1
+    is halved to get below its attention, less one; ``multiple``, ``attention`` float32.
+    """
+
+    batch: Batch
+    held: Tensor
+    visible: Tensor
+    norms: Tensor | None
+    row: Tensor
+    owner: Tensor
+    sequence: Tensor
+    head: Tensor
+    column: Tensor
+    halvings: Tensor
+    multiple: Tensor
+    attention: Tensor
+
+    @classmethod
+    def of(cls, reduced: Reduced, visible: Tensor, batch: Batch, norms: Tensor | None) -> Found:
+        """The pairs that a reduction found."""
+        n, heads, n_dst, _ = reduced.held.shape
+        counts = torch.bincount(divided(reduced.row, n_dst), minlength=n * heads)
+        owners = torch.arange(n * heads, device=counts.device)
+
+        def of_owner(values: Tensor) -> Tensor:
+            return torch.repeat_interleave(values, counts, output_size=len(reduced.row))
+
+        return cls(
+            batch,
+            reduced.held,
+            visible,
+            norms,
+            reduced.row,
+            of_owner(owners),
+            of_owner(owners // heads),
+            of_owner(owners % heads),
+            reduced.column,
+            (126 - (reduced.attention.view(torch.int32) >> 23)).clamp(min=0),
+            reduced.multiple,
+            reduced.attention,
+        )
+
+    @property
+    def write(self) -> Tensor:
+        """(pair,) float32: attention times the norm of what the source's value writes."""
+        assert self.norms is not None
+        n_src = self.held.shape[3]
+        return self.attention * self.norms.reshape(-1)[self.owner * n_src + self.column]
+
+    @property
+    def chance(self) -> Tensor:
+        """(pair,) int64: the order of the pairs in a uniform sample."""
+        _, heads, n_dst, n_src = self.held.shape
+        skipped = self.owner - self.sequence  # other heads' patterns, which share the hashes
+        cell = (self.row - skipped * n_dst) * n_src + self.column
+        return self.batch.pair_order.reshape(-1)[cell]
+
+    def place(self, some: Tensor) -> Tensor:
+        """The packed (window, dst, src) of the pairs ``some``."""
+        window = self.batch.windows[self.sequence[some]]
+        return pack(window, self.row[some] % self.held.shape[2], self.column[some])
+
+
+class Lists:
+    """All of :data:`attn.scores.LISTS` for the heads of a layer."""
+
+    def __init__(self, n_heads: int, width: int, limits: Limits, device: str) -> None:
+        self.n_heads, self.width, self.device = n_heads, width, device
+        self._limits = limits.groups(n_heads, device)
+        self._room = 2 * int(self._limits.sum()) + 4096
+        none = self._limits.view(len(LISTS), n_heads) == 0
+        self._bounds = torch.where(none, -1, MOST)  # (list, head)
+        self._before = Pairs.empty(0, device)  # the best of earlier shards, without their rows
+        self.start()
+
+    def start(self) -> None:
+        """Begin a shard with empty lists."""
+        self._waiting = [Pairs.empty(self.width, self.device)]
+
+    def finish(self) -> Pairs:
+        """What the shard's lists hold."""
+        kept = self._rank()
+        bare = replace(kept, rows=kept.rows[:, :0])
+        self._before = Pairs.join([self._before, bare]).best(self._limits)
+        return kept
+
+    def offer(self, found: Found) -> None:
+        """Let every list take what it may of the pairs above average, and of the sampled rows."""
+        chance = found.chance
+        offers = [
+            self._by_score(found, "top", found.multiple),
+            self._by_score(found, "attention", found.attention),
+            self._nearest(found),
+            self._by_chance(found, chance),
+            self._in_bands(found, chance),
+            self._of_documents(found),
+        ]
+        if found.norms is not None:
+            offers.append(self._by_score(found, "write", found.write))
+        group, order, pick = (torch.cat(some) for some in zip(*offers, strict=True))
+        if len(pick) > self._room:  # before the bounds are known: choose first, then copy rows
+            some = best(group, order, found.place(pick), self._limits)
+            group, order, pick = group[some], order[some], pick[some]
+        if len(pick):
+            self._keep(found, group, order, pick)
+        self._offer_rows(found)
+        if sum(map(len, self._waiting)) > self._room:
+            self._rank()
+
+    def _by_score(self, found: Found, name: str, score: Tensor) -> _Offer:
+        """The pairs whose score is high enough for a ranking."""
+        least = ascending(self._bounds[_KIND[name]])
+        pick = (score >= least[found.head]).nonzero()[:, 0]
+        return _KIND[name] * self.n_heads + found.head[pick], descending(score[pick]), pick
+
+    def _nearest(self, found: Found) -> _Offer:
+        """The pairs that are near enough above average."""
+        most = ascending(MOST - self._bounds[_KIND["bottom"]])
+        pick = (found.multiple <= most[found.head]).nonzero()[:, 0]
+        order = MOST - descending(found.multiple[pick])
+        return _KIND["bottom"] * self.n_heads + found.head[pick], order, pick
+
+    def _by_chance(self, found: Found, chance: Tensor) -> _Offer:
+        """The pairs that may enter the sample of all."""
+        pick = (chance <= self._bounds[_KIND["sample"]][found.head]).nonzero()[:, 0]
+        return _KIND["sample"] * self.n_heads + found.head[pick], chance[pick], pick
+
+    def _in_bands(self, found: Found, chance: Tensor) -> _Offer:
+        """The pairs that may enter the sample of their band of attention."""
+        band = (_BANDS - 1 - found.halvings).clamp(min=0).to(torch.int64)
+        slot = band * self.n_heads + found.head
+        bounds = self._bounds[_BAND0 : _BAND0 + _BANDS].reshape(-1)
+        pick = (chance <= bounds[slot]).nonzero()[:, 0]
+        return _BAND0 * self.n_heads + slot[pick], chance[pick], pick
+
+    def _of_documents(self, found: Found) -> _Offer:
+        """The first of the best pairs of every window and head, where it may enter."""
+        n_owners = found.held.shape[0] * self.n_heads
+        most = torch.zeros(n_owners, device=found.multiple.device)
+        most.scatter_reduce_(0, found.owner, found.multiple, "amax")
+        least = ascending(self._bounds[_KIND["by_document"]]).repeat(found.held.shape[0])
+        most[most < least] = torch.inf
+        pick = (found.multiple == most[found.owner]).nonzero()[:, 0]
+        owner = found.owner[pick]
+        first = torch.ones(len(pick), dtype=torch.bool, device=pick.device)
+        first[1:] = owner[1:] != owner[:-1]
+        pick = pick[first]
+        group = _KIND["by_document"] * self.n_heads + found.head[pick]
+        return group, descending(found.multiple[pick]), pick
+
+    def _keep(self, found: Found, group: Tensor, order: Tensor, pick: Tensor) -> None:
+        """Copy pairs out of the pattern before it is dropped."""
+        n_src = found.held.shape[3]
+        moved = found.write[pick] if found.norms is not None else _nan(found.attention[pick])
+        self._waiting.append(
+            Pairs(
+                group,
+                order,
+                found.place(pick),
+                found.batch.documents[found.sequence[pick]],
+                found.batch.tokens[found.sequence[pick], found.column[pick]],
+                found.multiple[pick],
+                found.attention[pick],
+                moved,
+                self._wide(found.held.view(-1, n_src)[found.row[pick]]),
+            )
+        )
+
+    def _offer_rows(self, found: Found) -> None:
+        """Sampled rows, whatever they do, with the best source that is not left out."""
+        batch, held = found.batch, found.held
+        bound = self._bounds[_KIND["rows"]]  # (head,)
+        may = (batch.row_order <= bound.max()) & (batch.counted > 0)
+        sequence, dst = may.nonzero(as_tuple=True)
+        if len(dst) == 0:
+            return
+        rows = held[sequence, :, dst]  # (row, head, src)
+        order = batch.row_order[sequence, dst]
+        good = (rows.amax(-1) > 0) & (order[:, None] <= bound)
+        place, head = good.nonzero(as_tuple=True)
+        rows, sequence, dst, order = rows[place, head], sequence[place], dst[place], order[place]
+        others = rows.clone()
+        others[:, 0] = 0
+        attention, source = others.max(-1)
+        attention = torch.where(attention > 0, attention, rows[:, 0])
+        seen = found.visible.expand(len(held), -1)[sequence, dst]
+        moved = _nan(attention)
+        if found.norms is not None:
+            moved = attention * found.norms[sequence, head, source]
+        self._waiting.append(
+            Pairs(
+                _KIND["rows"] * self.n_heads + head,
+                order,
+                pack(batch.windows[sequence], dst, source),
+                batch.documents[sequence],
+                batch.tokens[sequence, source],
+                attention * seen.to(attention.dtype),
+                attention,
+                moved,
+                self._wide(rows),
+            )
+        )
+
+    def _wide(self, rows: Tensor) -> Tensor:
+        return torch.nn.functional.pad(rows.half(), (0, self.width - rows.shape[-1]))
+
+    def _rank(self) -> Pairs:
+        """Drop what is not among the best, and raise the bounds."""
+        kept = Pairs.join(self._waiting).best(self._limits)
+        self._waiting = [kept]
+        known = Pairs.join([self._before, replace(kept, rows=kept.rows[:, :0])])
+        known = known.best(self._limits)
+        count = torch.bincount(known.group, minlength=len(self._limits))
+        last = count.cumsum(0) - 1
+        full = (count >= self._limits) & (self._limits > 0)
+        bounds = self._bounds.view(-1)
+        if len(known):
+            bounds[full] = known.order[last[full]]
+        return kept
+
+
+class TokenLists:
+    """The best pairs by multiple of every head and source token of a layer."""
+
+    def __init__(self, n_heads: int, vocabulary: int, limit: int, device: str) -> None:
+        self.vocabulary, self.limit, self.device = vocabulary, limit, device
+        size = n_heads * vocabulary if limit else 0
+        self._bounds = torch.full((size,), MOST, dtype=torch.int32, device=device)
+        self.start()
+
+    def start(self) -> None:
+        """Begin a shard with empty lists."""
+        self._kept, self._waiting, self._n = Best.empty(self.device), [], 0
+
+    def finish(self) -> Best:
+        """What the shard's lists hold."""
+        self._rank()
+        return self._kept
+
+    def offer(self, found: Found) -> None:
+        """Let every token's list take what it may."""
+        if not self.limit:
+            return
+        n, heads, _, n_src = found.held.shape
+        head = torch.arange(heads, device=found.row.device)[:, None] * self.vocabulary
+        keys = (head + found.batch.tokens[:, None]).view(-1)  # batch * heads * src
+        least = ascending(self._bounds[keys].to(torch.int64))
+        at = found.owner * n_src + found.column
+        pick = (found.multiple >= least[at]).nonzero()[:, 0]
+        order = descending(found.multiple[pick])
+        kept = Best(keys[at[pick]], order, found.place(pick), found.attention[pick])
+        self._waiting.append(kept)
+        self._n += len(pick)
+        if self._n > max(_TOKEN_BUFFER, len(self._kept)):
+            self._rank()
+
+    def _rank(self) -> None:
+        self._kept = Best.join([self._kept, *self._waiting]).best(self.limit)
+        self._waiting, self._n = [], 0
+        key = self._kept.key
+        if len(key) < self.limit:
+            return
+        # The limit-th of a key's run: limit - 1 places on, the key is still the same.
+        last = (key[self.limit - 1 :] == key[: len(key) - self.limit + 1]).nonzero()[:, 0]
+        last += self.limit - 1
+        bound = self._kept.order[last].to(torch.int32)
+        self._bounds[key[last]] = torch.minimum(self._bounds[key[last]], bound)
+
+
+def _nan(like: Tensor) -> Tensor:
+    return torch.full_like(like, torch.nan)
