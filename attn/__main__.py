@@ -54,9 +54,7 @@ def scan(
     ] = "sample",
     split: Annotated[str | None, typer.Option(help="Split of a Hub dataset.")] = None,
     docs: Annotated[int | None, typer.Option(help="Only so many documents.", min=1)] = None,
-    skip: Annotated[
-        int, typer.Option(help="Leave out the first so many, for `merge`.", min=0)
-    ] = 0,
+    skip: Annotated[int, typer.Option(help="Leave out the first so many, for `merge`.", min=0)] = 0,
     ctx: Annotated[int, typer.Option(help="Tokens of each window, BOS included.")] = 128,
     bos: Annotated[
         bool | None, typer.Option("--bos/--no-bos", help="Begin documents with BOS.")
@@ -200,9 +198,7 @@ def random(
     def query(opened: Index, at: HeadId) -> Ranking:
         if band is not None:
             return opened.band(at, band, n, seed=seed)
-        return opened.random(
-            at, n, seed=seed, token=token, destination=destination, regex=regex
-        )
+        return opened.random(at, n, seed=seed, token=token, destination=destination, regex=regex)
 
     _show(index, head, as_json, query)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -92,30 +92,6 @@ class Batch:
     def repeats(self) -> Tensor:
         """(batch, dst) float: 1 in the rows that count and whose token has an earlier copy."""
         return self.context.repeats * self.counted
-
-    def pieces(self, size: int) -> list[Batch]:
-        """The batch cut into pieces of ``size`` windows, the same ones whenever it is asked."""
-        made: dict[int, list[Batch]] = self.__dict__.setdefault("_cut", {})
-        if size not in made:
-            made[size] = [self._slice(slice(i, i + size)) for i in range(0, len(self.ids), size)]
-        return made[size]
-
-    def _slice(self, some: slice) -> Batch:
-        context = self.context
-        assert context.punctuation is not None
-        assert context.words is not None
-        return replace(
-            self,
-            ids=self.ids[some],
-            lengths=self.lengths[some],
-            windows=self.windows[some],
-            documents=self.documents[some],
-            tokens=self.tokens[some],
-            counted=self.counted[some],
-            pair_order=self.pair_order[some],
-            row_order=self.row_order[some],
-            context=Context(context.ids[some], context.punctuation[some], context.words[some]),
-        )
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, fill: int = 0) -> Tensor:

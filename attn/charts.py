@@ -12,12 +12,12 @@ colour vision. Shares of attention are drawn by their square root: 0.01 is a ten
 from __future__ import annotations
 
 import html
-import unicodedata
 from typing import Any
 
 import numpy as np
 
 from attn.heads import HeadId
+from attn.texts import shown
 
 MAKO = (
     "#28192f",
@@ -37,30 +37,11 @@ _CONFIG = {"displayModeBar": False, "scrollZoom": False, "showTips": False}
 _TICKS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 _CLEAR = "rgba(0,0,0,0)"
 _MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
-_VISIBLE = {"\n": "↵", "\t": "⇥", "\u00a0": "⍽"}
 
 
 def config() -> dict[str, Any]:
     """Options of Plotly's own tools, the same for all figures."""
     return dict(_CONFIG)
-
-
-def shown(text: str, space: str = "·") -> str:
-    """A token's text with what cannot be seen made visible: ``' the'`` → ``'·the'``.
-
-    Spaces read ``space``, line ends ``↵``, tabs ``⇥``; control and direction marks read as their
-    code.
-    """
-    return "".join(space if char == " " else _seen(char) for char in text)
-
-
-def _seen(char: str) -> str:
-    if char in _VISIBLE:
-        return _VISIBLE[char]
-    if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co"):
-        code = ord(char)
-        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
-    return char
 
 
 def label(text: str, longest: int = 24) -> str:

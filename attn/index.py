@@ -131,7 +131,9 @@ class Index:
     def numbers(self, head: HeadId) -> dict[str, float]:
         """Every metric of one head."""
         self._check(head)
-        return {name: float(values[head.layer, head.head]) for name, values in self._metrics.items()}
+        return {
+            name: float(values[head.layer, head.head]) for name, values in self._metrics.items()
+        }
 
     def random_metrics(self) -> dict[str, np.ndarray]:
         """The metrics measured on random tokens: name → (layer, head) float64."""
@@ -167,7 +169,7 @@ class Index:
         return np.array(DISTANCES), mass
 
     def attention_counts(self, head: HeadId) -> np.ndarray:
-        """(bin,) pairs above average by attention: bin i has 2^-i-1 <= a < 2^-i, the last the rest."""
+        """(bin,) pairs above average: bin i has 2^-i-1 <= attention < 2^-i, the last the rest."""
         self._check(head)
         counts: np.ndarray = self._heads["attention"][head.layer, head.head]
         return counts.copy()
@@ -206,7 +208,7 @@ class Index:
     @property
     def vocabulary(self) -> Sequence[str]:
         """Every token text of the corpus."""
-        texts: Sequence[str] = self._vocabulary["text"]
+        texts: list[str] = self._vocabulary["text"].tolist()
         return texts
 
     def uniform(self, layer: int) -> np.ndarray:
@@ -220,7 +222,7 @@ class Index:
         return self._token_rows(head, "source", self.uniform(head.layer) / _FIXED, n)
 
     def destinations(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
-        """From which tokens the head looks elsewhere than at the first position, most mass first."""
+        """From which tokens the head looks elsewhere than at the first position, most first."""
         return self._token_rows(head, "destination", self._vocabulary["rows"], n)
 
     def _token_rows(
@@ -272,9 +274,9 @@ class Index:
         """The head's best pairs.
 
         ``by`` multiple, attention, or write where the scan kept it; ``token`` and ``destination``
-        only pairs whose source and destination token reads exactly so, or, with ``regex``, where the
-        expression finds something; ``reverse`` the pairs nearest above average first, by multiple;
-        ``one_per_document`` the best pair of each document. Ties: the earlier document,
+        only pairs whose source and destination token reads exactly so, or, with ``regex``, where
+        the expression finds something; ``reverse`` the pairs nearest above average first, by
+        multiple; ``one_per_document`` the best pair of each document. Ties: the earlier document,
         destination, source first. A filter by source token is exact over the whole corpus, by
         multiple; the others look among the examples that the index keeps, and say so. Raises
         QueryError for a question without an answer, HeadError for a head out of range.
@@ -305,7 +307,7 @@ class Index:
         return self._drawn(head, "sample", n, seed, token, destination, regex)
 
     def band(self, head: HeadId, band: int, n: int = 10, *, seed: int = 0) -> Ranking:
-        """Pairs above average drawn uniformly from one of :data:`BANDS` of attention, low to high."""
+        """Pairs above average drawn uniformly from one of :data:`BANDS`, low to high."""
         if not 0 <= band < len(BANDS):
             raise QueryError(f"Bands of attention are numbered 0 to {len(BANDS) - 1}.")
         return self._drawn(head, f"band{band}", n, seed)
@@ -353,11 +355,12 @@ class Index:
             kept = kept.only(np.isin(self._destinations(kept), wanted))
         order = kept.order(kept.score(by), reverse=reverse)
         exact = len(kept) == matching
-        if last is not None and by == "multiple" and not reverse and self.manifest.per_token:
-            order = order[: int(np.argmax(last[order])) + 1] if last.any() else order
-            exact = True
+        if not exact and last is not None and last.any() and by == "multiple" and not reverse:
+            # Up to the first token whose listed pairs end here, no pair is missing.
+            order, exact = order[: int(np.argmax(last[order])) + 1], True
         kept = kept.only(order)
         if one:
+            exact = exact and (len(kept) == matching or _different(kept.document) >= n)
             kept = kept.only(first_of_each(kept.document))
         examples = self._examples(head, kept, n)
         return Ranking(examples, self.pairs(head), len(kept), exact, matching)
@@ -485,6 +488,10 @@ class Index:
             raise IndexDamaged(
                 f"File {name} of the index {self.name} cannot be read: scan again."
             ) from error
+
+
+def _different(values: np.ndarray) -> int:
+    return len(np.unique(values))
 
 
 def _list_shape(column: pa.ChunkedArray) -> tuple[int, ...]:

@@ -19,7 +19,16 @@ from torch import Tensor
 from attn.ordering import MOST, descending, hashes_of, pack, unpack
 from attn.parts import Best, LayerPart, Pairs, Table
 from attn.scores import LISTS
-from attn.store import HEADS, EXAMPLES, PAIR_GROUP, PAIRS, TOKENS, layer_file, options, read_documents
+from attn.store import (
+    EXAMPLES,
+    HEADS,
+    PAIR_GROUP,
+    PAIRS,
+    TOKENS,
+    layer_file,
+    options,
+    read_documents,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,15 +207,15 @@ def read_layer(
         for side in ("source", "destination")
     )
     return LayerPart(
-        frame.shards,
-        *(torch.from_numpy(counts[name]) for name in ("rows", "pairs", "nonfinite")),
-        *(torch.from_numpy(counts[name].T.copy()) for name in LISTED),
-        torch.from_numpy(frame.renumber[own][order]),
-        torch.from_numpy(uniform[own][order]),
-        sources,
-        destinations,
-        Pairs.join(kept),
-        _best(pq.read_table(folder / layer_file("pairs", layer)), counts["listed"], frame),
+        shards=frame.shards,
+        tokens=torch.from_numpy(frame.renumber[own][order]),
+        uniform=torch.from_numpy(uniform[own][order]),
+        sources=sources,
+        destinations=destinations,
+        kept=Pairs.join(kept),
+        best=_best(pq.read_table(folder / layer_file("pairs", layer)), counts["listed"], frame),
+        **{name: torch.from_numpy(counts[name]) for name in ("rows", "pairs", "nonfinite")},
+        **{name: torch.from_numpy(counts[name].T.copy()) for name in LISTED},
     )
 
 
@@ -217,7 +226,8 @@ def _kept(table: pa.Table, head: int, heads: int, frame: Frame) -> Pairs:
     keys = torch.from_numpy(frame.windows.key)[window]
     chance, of_row = hashes_of(keys, dst, src, frame.seed)
     multiple, attention, write = (
-        torch.from_numpy(table[name].to_numpy().copy()) for name in ("multiple", "attention", "write")
+        torch.from_numpy(table[name].to_numpy().copy())
+        for name in ("multiple", "attention", "write")
     )
     falling = descending(multiple)
     orders = {

@@ -83,7 +83,7 @@ class Found:
     @property
     def chance(self) -> Tensor:
         """(pair,) int64: the order of the pairs in a uniform sample."""
-        _, heads, n_dst, n_src = self.held.shape
+        n_dst, n_src = self.held.shape[2:]
         skipped = self.owner - self.sequence  # other heads' patterns, which share the hashes
         cell = (self.row - skipped * n_dst) * n_src + self.column
         return self.batch.pair_order.reshape(-1)[cell]
@@ -148,7 +148,7 @@ class Lists:
 
     def _nearest(self, found: Found) -> _Offer:
         """The pairs that are near enough above average."""
-        most = ascending(MOST - self._bounds[_KIND["bottom"]])
+        most = ascending(MOST - self._bounds[_KIND["bottom"]]).nan_to_num(torch.inf)
         pick = (found.multiple <= most[found.head]).nonzero()[:, 0]
         order = MOST - descending(found.multiple[pick])
         return _KIND["bottom"] * self.n_heads + found.head[pick], order, pick
@@ -263,7 +263,8 @@ class TokenLists:
 
     def start(self) -> None:
         """Begin a shard with empty lists."""
-        self._kept, self._waiting, self._n = Best.empty(self.device), [], 0
+        self._kept, self._n = Best.empty(self.device), 0
+        self._waiting: list[Best] = []
 
     def finish(self) -> Best:
         """What the shard's lists hold."""
@@ -274,7 +275,7 @@ class TokenLists:
         """Let every token's list take what it may."""
         if not self.limit:
             return
-        n, heads, _, n_src = found.held.shape
+        heads, n_src = found.held.shape[1], found.held.shape[3]
         head = torch.arange(heads, device=found.row.device)[:, None] * self.vocabulary
         keys = (head + found.batch.tokens[:, None]).view(-1)  # batch * heads * src
         least = ascending(self._bounds[keys].to(torch.int64))

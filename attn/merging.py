@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,10 +82,10 @@ def _check(indexes: Sequence[Index]) -> None:
         other = next((name for name in a if name not in _OWN and a[name] != b[name]), None)
         if other is not None:
             raise IndexMismatch(
-                f"{indexes[0].name} and {index.name} differ in {other} ({a[other]} and {b[other]}): "
+                f"{indexes[0].name} and {index.name} differ in {other}, {a[other]} and {b[other]}: "
                 f"parts of one whole are scanned alike."
             )
-    for one, two in zip(indexes, indexes[1:], strict=False):
+    for one, two in pairwise(indexes):
         end, start = one.manifest.end, two.manifest.skip
         if end is None or end > start:
             raise ScanError(

@@ -157,7 +157,9 @@ def spread(means: Means) -> np.ndarray:
 
     The rows are pooled: resting on the first position makes it large, since rows differ in length.
     """
-    return np.sqrt(np.maximum(means["distance_squared"] - means["distance"] ** 2, 0))
+    variance = means["distance_squared"] - means["distance"] ** 2
+    found: np.ndarray = np.sqrt(np.maximum(variance, 0))
+    return found
 
 
 def entropy_share(means: Means) -> np.ndarray:
@@ -193,7 +195,8 @@ def previous_write(means: Means) -> np.ndarray:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    return np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+    share: np.ndarray = np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+    return share
 
 
 @dataclass(frozen=True)
@@ -328,7 +331,7 @@ PARTS = ("sink", "self", "previous", "duplicate", "induction", "punctuation", "r
 """The budget, in the order of claims; what no other part claims is the rest."""
 
 DISTANCES = (0, 1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513, 1025, 2049, 4097)
-"""Where the bins of the distance histogram begin: each holds the attention mass of its distances."""
+"""Where the bins of the distance histogram begin; each holds attention mass."""
 
 ATTENTION_BINS = 12
 """Bins of the attention histogram: bin i counts pairs above average with 2^-i-1 <= a < 2^-i, the

@@ -42,8 +42,8 @@ class ModelSession:
 
     ``name`` as it was asked for; ``revision`` the commit of a Hub model or ""; ``n_layers``,
     ``n_heads``, ``n_ctx`` (tokens); ``bidirectional`` whether rows see later positions;
-    ``without_attention`` the layers of a hybrid model that have none; ``hf`` the Hugging Face model;
-    ``bridge`` the TransformerBridge on the same weights.
+    ``without_attention`` the layers of a hybrid model that have none; ``hf`` the Hugging Face
+    model; ``bridge`` the TransformerBridge on the same weights.
     """
 
     def __init__(
@@ -117,9 +117,9 @@ class ModelSession:
 
         ``ids`` (batch, position) integers, shorter sequences padded on the right with any id;
         ``lengths`` (batch,) their real lengths, which a bidirectional model needs; ``norms`` gives
-        each reading its norms. No layer above the last one asked for is run. The observer must not keep the pattern, nor call this
-        session again. Raises :class:`ContextTooLong`, :class:`ModelError` for ids that the
-        vocabulary lacks.
+        each reading its norms. No layer above the last one asked for is run. The observer must not
+        keep the pattern, nor call this session again. Raises :class:`ContextTooLong`,
+        :class:`ModelError` for ids that the vocabulary lacks.
         """
         batch = self._batch(ids)
         wanted = frozenset(range(self.n_layers) if layers is None else layers)
@@ -231,15 +231,13 @@ class ModelSession:
     @cached_property
     def _grams(self) -> Tensor:
         """(layer, head, d_head, d_head) float32: ``W_O W_Oᵀ``, by which a value's write is long."""
-        made = []
+        made: dict[int, Tensor] = {}
         for layer in range(self.n_layers):
-            if layer in self.without_attention:
-                made.append(torch.zeros_like(made[-1]) if made else None)
-                continue
-            w_o = self.bridge.blocks[layer].attn.W_O.detach().float()  # (head, d_head, d_model)
-            made.append(w_o @ w_o.mT)
-        shape = next(gram for gram in made if gram is not None)
-        return torch.stack([torch.zeros_like(shape) if gram is None else gram for gram in made])
+            if layer not in self.without_attention:
+                w_o = self.bridge.blocks[layer].attn.W_O.detach().float()  # (head, d_head, d_model)
+                made[layer] = w_o @ w_o.mT
+        none = torch.zeros_like(next(iter(made.values())))
+        return torch.stack([made.get(layer, none) for layer in range(self.n_layers)])
 
     def _batch(self, ids: Any) -> Tensor:
         batch = torch.as_tensor(ids).to(self.device, torch.int64)

@@ -30,9 +30,9 @@ def descending(score: Tensor) -> Tensor:
 
 
 def ascending(order: Tensor) -> Tensor:
-    """The score that a :func:`descending` order stands for, float32; below 0 for one beyond it.
+    """The score that a :func:`descending` order stands for, float32.
 
-    The order of nothing at all, -1, is NaN, which no score reaches.
+    Orders before that of infinity, -1 among them, are NaN, which no score reaches.
     """
     return (MOST - order).to(torch.int32).view(torch.float32)
 

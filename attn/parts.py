@@ -39,9 +39,9 @@ class Limits:
 
     def groups(self, n_heads: int, device: str = "cpu") -> Tensor:
         """(list * heads,) the limit of every group of :class:`Pairs`."""
-        return torch.tensor(
-            [self.of(name) for name in LISTS], device=device
-        ).repeat_interleave(n_heads)
+        return torch.tensor([self.of(name) for name in LISTS], device=device).repeat_interleave(
+            n_heads
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +49,8 @@ class Pairs:
     """Pairs in lists, one entry a pair and list. All tensors share their first dimension.
 
     ``group`` list * heads + head; ``order`` smaller is better; ``place`` the packed (window, dst,
-    src); ``document``; ``token`` the vocabulary's number of the source; ``multiple``, ``attention``, ``write`` float32 (NaN where it is not
-    computed); ``rows`` (pair, src) float16.
+    src); ``document``; ``token`` the vocabulary's number of the source; ``multiple``,
+    ``attention``, ``write`` float32 (NaN where it is not computed); ``rows`` (pair, src) float16.
     """
 
     group: Tensor
@@ -69,7 +69,7 @@ class Pairs:
         whole = [torch.zeros(0, dtype=torch.int64, device=device) for _ in range(5)]
         real = [torch.zeros(0, device=device) for _ in range(3)]
         rows = torch.zeros((0, width), dtype=torch.float16, device=device)
-        return cls(*whole, *real, rows)
+        return cls(*[*whole, *real, rows])
 
     def __len__(self) -> int:
         return len(self.group)
@@ -91,9 +91,7 @@ class Pairs:
     def _one_a_document(self, n_heads: int) -> Pairs:
         """Without the pairs that another of their document and head leaves behind."""
         mine = (self.group // n_heads == BY_DOCUMENT).nonzero()[:, 0]
-        _, owner = torch.unique(
-            (self.document[mine] << 20) | self.group[mine], return_inverse=True
-        )
+        _, owner = torch.unique((self.document[mine] << 20) | self.group[mine], return_inverse=True)
         if len(mine) == 0 or int(owner.max()) == len(mine) - 1:
             return self
         first = first_of_each(owner, self.order[mine], self.place[mine])
@@ -119,7 +117,7 @@ class Best:
     def empty(cls, device: str = "cpu") -> Best:
         """No pairs."""
         whole = [torch.zeros(0, dtype=torch.int64, device=device) for _ in range(3)]
-        return cls(*whole, torch.zeros(0, device=device))
+        return cls(*[*whole, torch.zeros(0, device=device)])
 
     def __len__(self) -> int:
         return len(self.key)
@@ -191,7 +189,6 @@ class LayerPart:
     destinations: Table
     kept: Pairs
     best: Best
-
 
     def cpu(self) -> LayerPart:
         """The part with its tensors on the CPU."""

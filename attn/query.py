@@ -11,6 +11,7 @@ from attn.errors import QueryError
 from attn.heads import Example, HeadId
 from attn.scores import LISTS
 
+
 @dataclass(frozen=True)
 class Ranking:
     """The answer to a query: some examples, and out of how many.
@@ -87,7 +88,9 @@ class HeadPairs:
 
     def score(self, by: str) -> np.ndarray:
         """(pair,) one of :data:`attn.scores.SCORES`."""
-        found: np.ndarray = {"attention": self.attention, "write": self.write}.get(by, self.multiple)
+        found: np.ndarray = {"attention": self.attention, "write": self.write}.get(
+            by, self.multiple
+        )
         return found
 
     def only(self, index: np.ndarray) -> HeadPairs:
@@ -118,8 +121,11 @@ class HeadPairs:
 
     def places(self) -> np.ndarray:
         """(pair,) one value for each (document, start, dst, src)."""
-        made = np.rec.fromarrays([self.document, self.start, self.dst, self.src], names="a,b,c,d")
-        return made.view(np.dtype((np.void, made.dtype.itemsize)))
+        parts = (self.document, self.start, self.dst, self.src)
+        made = np.empty(len(self), [(name, np.int64) for name in "abcd"])
+        for name, part in zip("abcd", parts, strict=True):
+            made[name] = part
+        return made
 
     def order(self, score: np.ndarray, *, reverse: bool = False) -> np.ndarray:
         """Where they go by falling score (rising with ``reverse``), ties by place."""

@@ -87,7 +87,7 @@ def _reduce(
     skip_first: bool,
     causal: bool,
 ) -> dict[str, Tensor]:
-    n, heads, n_dst, n_src = held.shape
+    n, heads, _, n_src = held.shape
     by_offset = _by_offset(held, causal) @ offset_weights(n_src, causal, held.device)
     scored = multiple(held, visible[:, None])
     if skip_first:
@@ -164,5 +164,3 @@ def _written(held: Tensor, norms: Tensor | None) -> Tensor:
     total = moved.sum(-1).clamp(min=1e-30)
     before = torch.nn.functional.pad(moved.diagonal(-1, -2, -1), (1, 0))
     return torch.stack([(moved[..., 0] / total).sum(-1), (before / total).sum(-1)], -1)
-
-

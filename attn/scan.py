@@ -22,12 +22,13 @@ from typing import Any
 import torch
 
 from attn.assembly import index_folder, publish, ready, write_index
+from attn.attention import Reading
 from attn.batch import Batch, Entry
 from attn.config import settings
 from attn.corpus import Corpus
 from attn.errors import EmptyCorpus, ScanError
 from attn.heads import Tokens
-from attn.model import ModelSession, Reading
+from attn.model import ModelSession
 from attn.parts import LayerPart, Limits, merge
 from attn.repeated import measure_random
 from attn.shards import Shards
@@ -89,7 +90,9 @@ class Plan:
         if not self.all_windows and self.stride is not None:
             raise ScanError("--stride goes with --windows all.")
         if not 1 <= stride <= room:
-            raise ScanError(f"--stride is 1 to {room}: a window of {self.ctx} tokens holds so many.")
+            raise ScanError(
+                f"--stride is 1 to {room}: a window of {self.ctx} tokens holds so many."
+            )
         return replace(self, bos=bos, stride=stride)
 
     @property

@@ -10,16 +10,16 @@ if TYPE_CHECKING:
 SCORES = ("multiple", "attention", "write")
 """What pairs are ranked by; the last where the scan was asked for it."""
 
-BANDS = ((0.0, 0.02), (0.02, 0.1), (0.1, 0.3), (0.3, 0.6), (0.6, 1.0))
-"""Bands of attention, low < a <= high, that each have a sample of their own."""
+BANDS = ((0.0, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2), (1 / 2, 1.0))
+"""Bands of attention, low <= a < high, that each have a sample of their own; the last has 1 too."""
 
 LISTS = (
     "top", "attention", "write", "bottom", "by_document", "sample", "rows",
     *(f"band{i}" for i in range(len(BANDS))),
 )  # fmt: skip
 """The lists of pairs that are kept a head: the best by each score, those nearest above average, the
-best pair of each document, a uniform sample of all pairs above average, a uniform sample of all rows
-(with the row's best source), and a uniform sample within each band."""
+best pair of each document, a uniform sample of all pairs above average, a uniform sample of all
+rows (with the row's best source), and a uniform sample within each band."""
 
 
 def multiple(pattern: Tensor, visible: Tensor) -> Tensor:

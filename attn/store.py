@@ -2,14 +2,14 @@
 
 - ``manifest.json``: what was scanned and how, and the SHA-256 of every other file; written last
 - ``documents.parquet``: the scanned windows, their ids and display texts
-- ``vocabulary.parquet``: every token text of the corpus, how often it occurs, and the attention that
-  a uniform head would give it (``uniform_0``, and more where layers see differently)
+- ``vocabulary.parquet``: every token text of the corpus, how often it occurs, and the attention
+  that a uniform head would give it (``uniform_0``, and more where layers see differently)
 - ``heads.parquet``: a row a head, its exact counts and its metrics on random tokens
 - ``examples/L00.parquet``: a file a layer, a row group a head; its kept pairs by falling multiple,
   each with its row of attention and its rank in every list (-1 where it is not in that list)
-- ``tokens/L00.parquet``: a row group a head; what each token got as a source and did as a destination
-- ``pairs/L00.parquet``: the best pairs of every source token, by head, token and rank, in row groups
-  of at most :data:`PAIR_GROUP`; left out where the scan kept none
+- ``tokens/L00.parquet``: a row group a head; what each token got as source, did as destination
+- ``pairs/L00.parquet``: the best pairs of every source token, by head, token and rank, in row
+  groups of at most :data:`PAIR_GROUP`
 """
 
 from __future__ import annotations

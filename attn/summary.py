@@ -6,8 +6,9 @@ second which tokens it picks, for how often they occur.
 
 from __future__ import annotations
 
-from attn.heads import HeadId, shown
+from attn.heads import HeadId
 from attn.index import Index, TokenRow
+from attn.texts import shown
 
 PHRASES = {
     "self": "to the token itself",
@@ -15,7 +16,7 @@ PHRASES = {
     "duplicate": "to earlier copies of the current token",
     "induction": "to tokens that followed an earlier copy of the current one",
     "punctuation": "to punctuation and line ends",
-    "rest": "elsewhere",
+    "rest": "to none of these",
 }
 _LEAST = 0.05  # a share of what remains that is worth naming
 _PAIRS = 5  # pairs above average that a token needs to be named
@@ -38,11 +39,10 @@ def _budget(head: HeadId, budget: dict[str, float]) -> str:
     if rest < 0.0005:
         return f"{start}: it hardly looks anywhere else."
     shares = {part: budget[part] / rest for part in PHRASES}
-    named = sorted((p for p in shares if shares[p] >= _LEAST and p != "rest"), key=lambda p: -shares[p])
-    told = [f"{_percent(shares[part])} goes {PHRASES[part]}" for part in named]
-    left = 1 - sum(shares[part] for part in named)
-    if left >= 0.0005:
-        told.append(f"{_percent(left)} {'goes ' if not told else ''}{'elsewhere' if told else 'to no place that has a name here'}")
+    named = sorted((part for part in shares if shares[part] >= _LEAST), key=lambda p: -shares[p])
+    told = [f"{_percent(shares[part])} goes {PHRASES[part]}" for part in named if part != "rest"]
+    left = 1 - sum(shares[part] for part in named if part != "rest")
+    told += [f"{_percent(left)} goes {PHRASES['rest']}"] if left >= 0.0005 else []
     return f"{start}; of what remains, {_listed(told)}."
 
 
@@ -56,8 +56,8 @@ def _tokens(index: Index, head: HeadId) -> str:
     share = sum(row.mass for row in most) / total if total else 0.0
     favoured = sorted(rows, key=lambda row: (-row.lift, row.token))[:3]
     return (
-        f"The tokens it looks at most are {_quoted(most)}, with {_percent(share)} of what is not at "
-        f"rest; for how often they stand in view, it favours {_quoted(favoured, lift=True)}."
+        f"The tokens it looks at most are {_quoted(most)}, with {_percent(share)} of what is not "
+        f"at rest; for how often they stand in view, it favours {_quoted(favoured, lift=True)}."
     )
 
 

@@ -47,7 +47,12 @@ class LayerTally:
         causal: bool = True,
         device: str = "cpu",
     ) -> None:
-        self.n_heads, self.skip_first, self.causal, self.device = n_heads, skip_first, causal, device
+        self.n_heads, self.skip_first, self.causal, self.device = (
+            n_heads,
+            skip_first,
+            causal,
+            device,
+        )
         scales = [SCALES.get(name, FIXED) for name in SUMS]
         self._scales = torch.tensor(scales, dtype=torch.float64, device=device)
         self._lists = Lists(n_heads, width, limits, device)

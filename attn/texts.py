@@ -1,4 +1,4 @@
-"""Text → token ids and what to show for each token."""
+"""Text → token ids and what to show for each token; what kinds of tokens there are."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _SPACE_MARKS = ("Ġ", "▁")
+_VISIBLE = {"\n": "↵", "\t": "⇥", "\u00a0": "⍽"}
 
 
 @lru_cache(maxsize=1)
@@ -89,3 +90,21 @@ def word_numbers(texts: Sequence[str]) -> list[int]:
         numbers.append(word)
         before = text
     return numbers
+
+
+def shown(text: str, space: str = "·") -> str:
+    """A token's text with what cannot be seen made visible: ``' the'`` → ``'·the'``.
+
+    Spaces read ``space``, line ends ``↵``, tabs ``⇥``; control and direction marks read as their
+    code.
+    """
+    return "".join(space if char == " " else _seen(char) for char in text)
+
+
+def _seen(char: str) -> str:
+    if char in _VISIBLE:
+        return _VISIBLE[char]
+    if unicodedata.category(char) in ("Cc", "Cf", "Zl", "Zp", "Cs", "Co"):
+        code = ord(char)
+        return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    return char

@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from attn import metrics
-from attn.metrics import METRICS, Context
-from attn.scores import multiple
-from attn.tally import LISTS, ROW_METRICS, Batch, LayerTally
+from attn import repeated
+from attn.batch import Batch, Entry
+from attn.context import Context
+from attn.metrics import METRICS, SUMS, of_rows
+from attn.ordering import pair_hashes
+from attn.parts import Limits, merge
+from attn.scores import LISTS, multiple
+from attn.tally import SCALES, LayerTally
 from tests import oracle
 
 A, B, C, D = 10, 11, 12, 13
@@ -53,9 +57,7 @@ def by_core(pattern: np.ndarray, ids: list[int]) -> dict[str, list[float]]:
     context = Context(torch.tensor([ids]))
     found = {}
     for name in ROWS:
-        rows = METRICS[name].rows
-        assert rows is not None
-        values = rows(tensor, context)
+        values = of_rows(METRICS[name], tensor, context)
         assert tuple(values.shape) == (1, 1, len(ids))
         found[name] = values[0, 0].tolist()
     return found
@@ -209,7 +211,7 @@ class TestRows:
         pattern = np.tril(draw.random((3, 2, 12, 12)))
         pattern /= pattern.sum(-1, keepdims=True)
         whole = {
-            name: METRICS[name].rows(torch.tensor(pattern).float(), Context(torch.tensor(ids)))
+            name: of_rows(METRICS[name], torch.tensor(pattern).float(), Context(torch.tensor(ids)))
             for name in ROWS
         }
         for row in range(3):
@@ -245,6 +247,15 @@ class TestMultiple:
         assert scores.tolist() == pytest.approx([3.996, 0.0028, 0.0008, 0.0004])
 
 
+def entries(ids: list[list[int]], places: list[int], keys: list[int] | None = None) -> list[Entry]:
+    """One window a document, its place in the corpus for both; every id is a token of its own."""
+    keys = keys or [77 + place for place in places]
+    return [
+        Entry(row, [str(i) for i in row], row, place, place, key)
+        for row, place, key in zip(ids, places, keys, strict=True)
+    ]
+
+
 def causal(n: int) -> torch.Tensor:
     return torch.tril(torch.ones(n, n)).bool()
 
@@ -263,12 +274,8 @@ class TestMeans:
     ) -> LayerTally:
         """One head over one padded batch; padding is filled with what would be noticed."""
         width = max(map(len, ids))
-        tally = LayerTally(
-            1, width, [limit] * len(LISTS), min_row=min_row, skip_first=skip_first, device="cpu"
-        )
-        batch = Batch.make(
-            ids, places or list(range(len(ids))), [77 + i for i in range(len(ids))], 0, "cpu"
-        )
+        tally = LayerTally(1, width, 200, Limits(limit, limit, limit), skip_first=skip_first)
+        batch = Batch.make(entries(ids, places or list(range(len(ids)))), min_row=min_row, seed=0)
         padded = torch.full((len(ids), 1, width, width), 1 / width)
         for row, pattern in enumerate(patterns):
             n = len(pattern)
@@ -280,8 +287,8 @@ class TestMeans:
 
     def means(self, tally: LayerTally) -> dict[str, float]:
         return {
-            name: float(tally.sums[i, 0]) / 2**32 / float(tally.rows[0])
-            for i, name in enumerate(ROW_METRICS)
+            name: float(tally.sums[i, 0]) / SCALES.get(name, 2**32) / float(tally.rows[0])
+            for i, name in enumerate(SUMS)
         }
 
     def test_rows_from_min_row_on_and_no_padding(self) -> None:
@@ -309,7 +316,7 @@ class TestMeans:
         )
         assert int(tally.rows[0]) == 128
         assert int(tally.pairs[0]) == 0
-        assert len(tally.kept.place) == 0
+        assert set((tally.finish(0).kept.group).tolist()) == {LISTS.index("rows")}
 
     def test_min_row_zero_counts_every_row(self) -> None:
         tally = self.tally([identity(5)], [DIFFERENT], 0)
@@ -341,7 +348,7 @@ class TestMeans:
             pattern[dst, 0] += 1 - pattern[dst].sum()
         ids = [list(range(20, 28))] * 3
         tally = self.tally([pattern] * 3, ids, 4, limit=5, places=[9, 2, 5])
-        kept = tally.kept
+        kept = tally.finish(0).kept
         for kind, name in enumerate(LISTS):
             mine = [
                 (p >> 32, (p >> 16) & 0xFFFF, p & 0xFFFF)
@@ -359,47 +366,48 @@ class TestMeans:
         for row in ids:
             pattern = np.tril(draw.random((len(row), len(row))) ** 6)
             patterns.append(pattern / pattern.sum(1, keepdims=True))
-        whole = self.tally(patterns, ids, 5, limit=7, places=[0, 1, 2, 3])
+        limits = Limits(7, 7, 7)
+        whole = self.tally(patterns, ids, 5, limit=7, places=[0, 1, 2, 3]).finish(99)
         for split in ([[0, 1], [2, 3]], [[3], [1, 2], [0]], [[2, 0], [1, 3]]):
             parts = []
             for part in split:
                 width = 31
-                tally = LayerTally(
-                    1, width, [7] * len(LISTS), min_row=5, skip_first=True, device="cpu"
-                )
-                batch = Batch.make([ids[i] for i in part], part, [77 + i for i in part], 0, "cpu")
+                tally = LayerTally(1, width, 200, limits)
+                batch = Batch.make(entries([ids[i] for i in part], part), min_row=5, seed=0)
                 n = batch.ids.shape[1]
                 padded = torch.zeros(len(part), 1, n, n)
                 for row, i in enumerate(part):
                     m = len(ids[i])
                     padded[row, 0, :m, :m] = torch.tensor(patterns[i])
                 tally.add(padded, torch.arange(1, n + 1)[None], batch)
-                parts.append(tally)
-            merged = parts[0]
-            for part_tally in parts[1:]:
-                merged.merge(part_tally)
+                parts.append(tally.finish(len(parts)))
+            merged = merge(parts, limits)
             assert torch.equal(merged.rows, whole.rows)
             assert torch.equal(merged.pairs, whole.pairs)
-            assert torch.equal(merged.kept.group, whole.kept.group)
-            assert torch.equal(merged.kept.place, whole.kept.place)
-            assert torch.equal(merged.kept.multiple, whole.kept.multiple)
-            assert (merged.sums - whole.sums).abs().max() <= 100  # of 2^32: float rows differ
+            for name in ("group", "place", "multiple"):
+                assert torch.equal(getattr(merged.kept, name), getattr(whole.kept, name))
+            for name in ("key", "place", "order"):
+                assert torch.equal(getattr(merged.best, name), getattr(whole.best, name))
+            torch.testing.assert_close(  # float32 sums of other widths differ in the last bits
+                merged.sums.double(), whole.sums.double(), rtol=1e-6, atol=1.0
+            )
 
 
 class TestSampleIsUniform:
     def test_every_pair_is_kept_equally_often(self) -> None:
         """Chi-square of how often each of N pairs is among k kept, over many seeds."""
-        n, k, seeds = 14, 12, 1500
+        n, k, seeds = 14, 12, 600
         pattern = torch.tensor(previous(n), dtype=torch.float32)
         pattern = 0.5 * pattern + 0.5 * torch.eye(n)
         ids = [list(range(n)), list(range(30, 30 + n)), list(range(60, 60 + n))]
         keys = [0x123456789ABCDEF, 0x0FEDCBA98765432, 0x5A5A5A5A5A5A5A5]
         counts: dict[int, int] = {}
         for seed in range(seeds):
-            tally = LayerTally(1, n, [1, 1, 1, 1, k], min_row=4, skip_first=True, device="cpu")
-            batch = Batch.make(ids, [0, 1, 2], keys, seed, "cpu")
+            tally = LayerTally(1, n, 200, Limits(1, k, 1, 0))
+            batch = Batch.make(entries(ids, [0, 1, 2], keys), min_row=4, seed=seed)
             tally.add(pattern.expand(3, 1, n, n).clone(), torch.arange(1, n + 1)[None], batch)
-            kept = tally.kept.place[tally.kept.group == LISTS.index("sample")].tolist()
+            lists = tally.finish(0).kept
+            kept = lists.place[lists.group == LISTS.index("sample")].tolist()
             assert len(kept) == k
             for place in kept:
                 counts[place] = counts.get(place, 0) + 1
@@ -414,8 +422,6 @@ class TestSampleIsUniform:
 
     def test_pairs_are_kept_independently_of_each_other(self) -> None:
         """How often two neighbours are both kept: k(k-1) / N(N-1) of the seeds."""
-        from attn.tally import pair_hashes
-
         n, seeds, k = 16, 3000, 32
         both = {"dst": 0, "src": 0, "document": 0}
         for seed in range(seeds):
@@ -435,7 +441,7 @@ class TestRandomMetrics:
     def test_sequences_say_the_same_tokens_twice(self) -> None:
         vocabulary = np.arange(5, 300)
         for bos in (1, None):
-            ids = metrics.random_sequences(vocabulary, bos, n=6, seed=3)
+            ids = repeated.random_sequences(vocabulary, bos, n=6, seed=3)
             start = 0 if bos is None else 1
             assert ids.shape == (6, start + 100)
             if bos is not None:
@@ -446,9 +452,9 @@ class TestRandomMetrics:
 
     def test_the_seed_decides(self) -> None:
         vocabulary = np.arange(5, 300)
-        one = metrics.random_sequences(vocabulary, None, seed=1)
-        assert (one == metrics.random_sequences(vocabulary, None, seed=1)).all()
-        assert (one != metrics.random_sequences(vocabulary, None, seed=2)).any()
+        one = repeated.random_sequences(vocabulary, None, seed=1)
+        assert (one == repeated.random_sequences(vocabulary, None, seed=1)).all()
+        assert (one != repeated.random_sequences(vocabulary, None, seed=2)).any()
 
     @pytest.mark.parametrize("bos", [0, 1])
     @pytest.mark.parametrize("name", RANDOM)
@@ -464,7 +470,7 @@ class TestRandomMetrics:
         pattern = looks_at([dst - offset if dst >= bos + length else dst for dst in range(n)])
         ids = list(range(90, 90 + bos)) + list(range(length)) * 2
         mine = oracle.random_numbers([oracle.Text(0, ids, pattern[None, None])], 0, 0)
-        core = metrics.random_metrics(
+        core = repeated.random_metrics(
             torch.tensor(pattern, dtype=torch.float32)[None, None], length
         )
         assert set(core) == set(RANDOM)
@@ -475,7 +481,7 @@ class TestRandomMetrics:
 
 class TestTable:
     def test_every_metric_of_the_issue_is_there_and_described(self) -> None:
-        assert set(METRICS) == {*ROWS, *RANDOM}
+        assert set(METRICS) >= {*ROWS, *RANDOM}
         for name, metric in METRICS.items():
             assert metric.name == name
             for text in (metric.title, metric.unit, metric.text, metric.formula, metric.warning):

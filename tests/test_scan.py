@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attn import metrics
+from attn import repeated
 from attn.corpus import load_corpus
 from attn.errors import EmptyCorpus, ScanError
 from attn.heads import HeadId
@@ -58,7 +58,7 @@ class Sequences:
 
     def __init__(self) -> None:
         self.ids: np.ndarray | None = None
-        self._real = metrics.random_sequences
+        self._real = repeated.random_sequences
 
     def __call__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         self.ids = self._real(*args, **kwargs)
@@ -71,7 +71,7 @@ def scanned(
     """Scan a file, one document a line, and read the same lines the plain way."""
     sequences = Sequences()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(metrics, "random_sequences", sequences)
+        patch.setattr(repeated, "random_sequences", sequences)
         folder = scan(session, load_corpus(str(lines)), plan, out=out)
     assert sequences.ids is not None
     tokenizer = session.tokenizer

@@ -18,7 +18,8 @@ from attn.heads import Tokens
 from attn.index import Index, Manifest, find_indexes
 
 if TYPE_CHECKING:
-    from attn.model import ModelSession, Reading
+    from attn.attention import Reading
+    from attn.model import ModelSession
 
 MOST_TOKENS = 512
 """Tokens of a user's text: more make pictures that nobody can read."""

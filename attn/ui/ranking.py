@@ -7,9 +7,9 @@ from pathlib import Path
 
 import streamlit as st
 
-from attn.charts import shown
 from attn.heads import Example, HeadId
 from attn.index import Index, Ranking
+from attn.texts import shown
 from attn.ui.notices import plain
 from attn.ui.patterns import show_document
 from attn.ui.sidebar import View

@@ -9,8 +9,9 @@ import html
 import math
 import re
 
-from attn.charts import MARK, shown
+from attn.charts import MARK
 from attn.heads import Example, Window
+from attn.texts import shown
 
 NEAR = 28
 """Tokens shown on each side of source and destination where a text is long."""

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import pytest
 
-from attn.charts import shown
 from attn.heads import Example, HeadId, Window
+from attn.texts import shown
 from attn.ui.notices import plain, sentence
 from attn.ui.ranking import meant
 from attn.ui.tokens import LONG, example_head, example_text, legend
