@@ -1,7 +1,9 @@
 """A second implementation, from the definitions alone: plain loops, nothing shared with ``attn``.
 
 It starts from plain Hugging Face eager attentions of one unpadded sequence at a time, works in
-float64 and is meant to be read next to DESIGN.md's table of words. Only causal models.
+float64 and is meant to be read next to DESIGN.md's table of words. What a row sees is causal unless
+a text says otherwise: ``seen`` (dst, src), or (layer, dst, src) for a whole model, is true where
+the mask lets a row look.
 
 ``check_ranking`` compares a list of examples with what the definitions ask for. Two correct
 computations of a pattern differ by about 1e-7, so pairs whose scores are closer than ``NEAR``
@@ -40,11 +42,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Text:
-    """One scanned document: its place, its ids, and its patterns (layer, head, dst, src)."""
+    """One scanned document: its place, its ids, its patterns (layer, head, dst, src), its masks."""
 
     document: int
     ids: list[int]
     patterns: np.ndarray
+    seen: np.ndarray | None = None
+
+    def sees(self, layer: int) -> np.ndarray | None:
+        """(dst, src) where the mask of a layer lets a row look; None is causal."""
+        return None if self.seen is None else self.seen[layer]
 
 
 def attentions(model: Any, ids: Sequence[int]) -> np.ndarray:
@@ -65,17 +72,18 @@ def read(model: Any, documents: Iterable[tuple[int, Sequence[int]]]) -> list[Tex
     return [Text(place, list(ids), attentions(model, ids)) for place, ids in documents]
 
 
-def visible(dst: int) -> int:
-    """How many sources the causal mask lets a row see."""
-    return dst + 1
+def sources(dst: int, seen: np.ndarray | None = None) -> list[int]:
+    """The sources that the mask lets a row see."""
+    return list(range(dst + 1)) if seen is None else np.flatnonzero(seen[dst]).tolist()
 
 
-def multiples(pattern: np.ndarray) -> np.ndarray:
+def multiples(pattern: np.ndarray, seen: np.ndarray | None = None) -> np.ndarray:
     """(dst, src): how many times its row's average each source got."""
     table = np.zeros_like(pattern)
     for dst in range(len(pattern)):
-        average = 1 / visible(dst)
-        for src in range(visible(dst)):
+        visible = sources(dst, seen)
+        average = 1 / len(visible)
+        for src in visible:
             table[dst, src] = pattern[dst, src] / average
     return table
 
@@ -93,9 +101,9 @@ def pairs_above(
     found = []
     for text in texts:
         pattern = text.patterns[layer, head]
-        table = multiples(pattern)
+        table = multiples(pattern, text.sees(layer))
         for dst in range(min_row, len(text.ids)):
-            for src in range(visible(dst)):
+            for src in sources(dst, text.sees(layer)):
                 if src == 0 and skip_first:
                     continue
                 if table[dst, src] > least:
@@ -104,10 +112,12 @@ def pairs_above(
     return found
 
 
-def row_numbers(pattern: np.ndarray, ids: Sequence[int], dst: int) -> dict[str, float]:
+def row_numbers(
+    pattern: np.ndarray, ids: Sequence[int], dst: int, seen: np.ndarray | None = None
+) -> dict[str, float]:
     """The metrics of one row of a pattern (dst, src)."""
     row = pattern[dst]
-    seen = range(visible(dst))
+    visible = sources(dst, seen)
     return {
         "self": float(row[dst]),
         "previous": float(row[dst - 1]) if dst else 0.0,
@@ -118,8 +128,8 @@ def row_numbers(pattern: np.ndarray, ids: Sequence[int], dst: int) -> dict[str, 
             for src in range(1, dst + 1)
             if src - 1 < dst and ids[src - 1] == ids[dst]
         ),
-        "entropy": -sum(float(row[src]) * math.log2(row[src]) for src in seen if row[src] > 0),
-        "distance": sum(float(row[src]) * abs(dst - src) for src in seen),
+        "entropy": -sum(float(row[src]) * math.log2(row[src]) for src in visible if row[src] > 0),
+        "distance": sum(float(row[src]) * abs(dst - src) for src in visible),
     }
 
 
@@ -128,7 +138,7 @@ def head_numbers(
 ) -> dict[str, float]:
     """The metrics of a head: means over its counted rows, and how many ``rows`` they are."""
     rows = [
-        row_numbers(text.patterns[layer, head], text.ids, dst)
+        row_numbers(text.patterns[layer, head], text.ids, dst, text.sees(layer))
         for text in texts
         for dst in range(min_row, len(text.ids))
     ]
