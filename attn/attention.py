@@ -1,7 +1,8 @@
 """Attention that shows its patterns: a function for transformers' ``AttentionInterface``.
 
 It computes what a model's eager attention does and hands each layer's pattern to an observer before
-the next layer runs. A model uses it once :func:`install` has been called on it.
+the next layer runs. A model uses it once :func:`install` has been called on it. Models that have
+attention of their own are read by :mod:`attn.hooked` instead.
 """
 
 from __future__ import annotations
@@ -16,6 +17,14 @@ from torch import Tensor
 from attn.errors import ModelError
 
 INTERFACE = "attn_observed"
+UNREADABLE = {
+    "s_aux": "learned sinks",
+    "sinks": "learned sinks",
+    "position_bias": "a bias by position",
+    "indices": "sources chosen by content",
+    "block_indices": "sources chosen by content",
+}
+"""What some models hand to their attention function, and :func:`attend` knows nothing of."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +54,33 @@ class Stop(Exception):
 class Watch:
     """What the attention function of one model reports to, and when it stops.
 
-    ``grams`` (layer, head, d_head, d_head): ``W_O W_Oᵀ`` where norms are wanted.
+    ``name`` the model's; ``grams`` (layer, head, d_head, d_head): ``W_O W_Oᵀ`` where norms are
+    wanted; ``values`` gives (batch, head, src, d_head) from a layer and what its attention reads.
     """
 
+    name: str = ""
     observer: Observer | None = None
     layers: frozenset[int] = frozenset()
     last: int = -1
     grams: Tensor | None = None
+    values: Callable[[int, Tensor], Tensor] | None = None
+
+    def wants(self, layer: int) -> bool:
+        """Whether a layer is to be shown."""
+        return self.observer is not None and layer in self.layers
+
+    def report(self, layer: int, pattern: Tensor, visible: Tensor, value: Tensor | None) -> None:
+        """Show a layer; ``value`` (batch, kv head, src, d_head) is used where norms are wanted."""
+        assert self.observer is not None
+        norms = None
+        if self.grams is not None and value is not None:
+            norms = _norms(value, self.grams[layer])
+        self.observer(Reading(layer, pattern, visible, norms))
+
+    def stop_after(self, layer: int) -> None:
+        """End the forward pass where no later layer is wanted."""
+        if layer >= self.last:
+            raise Stop
 
 
 def attend(
@@ -66,9 +95,14 @@ def attend(
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Eager attention, in float32 from the scores on, that shows its pattern to an observer."""
-    if kwargs.get("s_aux") is not None:
-        raise ModelError("This model's attention has learned sinks, which cannot be read yet.")
     watch: Watch = module.attn_watch
+    for name, what in UNREADABLE.items():
+        if kwargs.get(name) is not None:
+            raise ModelError(f"The attention of {watch.name} has {what}, which cannot be read yet.")
+    if attention_mask is not None and attention_mask.shape[1] != 1:
+        raise ModelError(
+            f"The attention of {watch.name} has a mask for each head, which cannot be read yet."
+        )
     batch, n_heads, n_dst, d_head = query.shape
     n_kv, n_src = key.shape[1], key.shape[2]
     scale = d_head**-0.5 if scaling is None else scaling
@@ -92,12 +126,9 @@ def attend(
     pattern = pattern.view(batch, n_heads, n_dst, n_src)
 
     layer = int(module.layer_idx)
-    if watch.observer is not None and layer in watch.layers:
-        norms = None if watch.grams is None else _norms(value, watch.grams[layer])
-        visible = _visible(attention_mask, n_dst, n_src, query)
-        watch.observer(Reading(layer, pattern, visible, norms))
-    if layer >= watch.last:
-        raise Stop
+    if watch.wants(layer):
+        watch.report(layer, pattern, _visible(attention_mask, n_dst, n_src, query), value)
+    watch.stop_after(layer)
     return mixed, None
 
 
@@ -121,8 +152,8 @@ def _visible(mask: Tensor | None, n_dst: int, n_src: int, like: Tensor) -> Tenso
     return (mask[:, 0] == 0).sum(-1)
 
 
-def install(hf: Any, watch: Watch, name: str) -> None:
-    """Make a model compute attention with :func:`attend`, reporting to ``watch``."""
+def install(hf: Any, watch: Watch) -> bool:
+    """Make a model compute attention with :func:`attend`, reporting to ``watch``, if it can."""
     from transformers import AttentionInterface
     from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
@@ -131,5 +162,5 @@ def install(hf: Any, watch: Watch, name: str) -> None:
     for module in hf.modules():
         module.__dict__["attn_watch"] = watch
     hf.set_attn_implementation(INTERFACE)
-    if hf.config.get_text_config()._attn_implementation != INTERFACE:
-        raise ModelError(f"The attention of {name} ({hf.config.model_type}) cannot be read yet.")
+    found: bool = hf.config.get_text_config()._attn_implementation == INTERFACE
+    return found

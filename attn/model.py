@@ -4,8 +4,9 @@ Patterns are read where they are made: an attention function of our own, registe
 transformers' ``AttentionInterface``, computes exactly what the model's eager attention does and
 hands each layer's pattern to an observer before the next layer runs. Reading through
 ``TransformerBridge`` hooks gives the same numbers and costs half a forward pass more; the Bridge is
-booted on a twin that shares the weights, serves as :attr:`ModelSession.bridge`, and is what the
-first reading of every model is checked against: a model whose patterns differ is refused by name.
+booted on a twin that shares the weights and serves as :attr:`ModelSession.bridge`. The first
+reading of every model is checked against plain transformers and the Bridge: a model whose patterns
+differ is refused by name.
 """
 
 from __future__ import annotations
@@ -22,17 +23,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attn import pretrained
-from attn.attention import Observer, Reading, Stop, Watch, install
+from attn import attention, checking, hooked, pretrained
+from attn.attention import Observer, Reading, Stop, Watch
 from attn.config import settings
-from attn.errors import ContextTooLong, ModelError
+from attn.errors import ContextTooLong, HeadError, ModelError
 from attn.heads import HeadId, Tokens
 from attn.texts import token_texts
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ATTENTION_LAYERS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
-_PROBE = 24  # tokens in the reading that checks a model at load
-_TOLERANCE = {"float32": 1e-4, "bfloat16": 3e-2, "float16": 1e-2}
 
 
 class ModelSession:
@@ -55,19 +53,18 @@ class ModelSession:
         self.n_layers = int(config.num_hidden_layers)
         self.n_heads = int(config.num_attention_heads)
         self.n_vocab = int(config.vocab_size)
-        self.n_ctx = pretrained.context_length(config, tokenizer)
-        self.bidirectional = not pretrained.is_causal(hf)
-        first = tokenizer.bos_token_id if not self.bidirectional else tokenizer.cls_token_id
-        self.bos_id: int | None = first
+        self.n_ctx = pretrained.context_length(hf, tokenizer)
+        self.bidirectional = False
+        self.without_attention: tuple[int, ...] = ()
         self._lock = threading.Lock()
         self._text_lock = threading.Lock()
         self._iterating: int | None = None
         self._visible: dict[int, dict[int, Tensor]] = {}
+        self._watch = Watch(name, values=self._values)
+        firsts = tokenizer.bos_token_id, tokenizer.cls_token_id  # the Bridge sets what it lacks
         self.bridge = _bridge(self)
-        self._watch = Watch()
-        install(hf, self._watch, name)
-        self.without_attention: tuple[int, ...] = ()
-        self._check()
+        self._install()
+        self.bos_id: int | None = firsts[self.bidirectional]
 
     @property
     def has_bos(self) -> bool:
@@ -211,9 +208,11 @@ class ModelSession:
     def pattern(self, ids: Tensor | np.ndarray | Sequence[int], head: HeadId) -> Tensor:
         """(dst, src) float32: one head's pattern on one sequence of ids (position,).
 
-        Runs no layer above the head's. Raises :class:`HeadError` for a head the model lacks.
+        Runs no layer above the head's. Raises :class:`HeadError` for a head the model lacks, or in
+        a layer that has no attention.
         """
         head.check(self.n_layers, self.n_heads)
+        self._need_attention(head.layer)
         kept: list[Tensor] = []
         self.observe(
             torch.as_tensor(ids)[None],
@@ -223,7 +222,12 @@ class ModelSession:
         return kept[0]
 
     def visible(self, layer: int, n: int) -> Tensor:
-        """(dst,) int64: how many sources each row of a sequence of ``n`` tokens sees in a layer."""
+        """(dst,) int64: how many sources each row of a sequence of ``n`` tokens sees in a layer.
+
+        Raises :class:`HeadError` for a layer without attention.
+        """
+        HeadId(layer, 0).check(self.n_layers, self.n_heads)
+        self._need_attention(layer)
         if n not in self._visible:
             self.observe(torch.zeros((1, n), dtype=torch.int64), lambda reading: None)
         return self._visible[n][layer]
@@ -238,6 +242,19 @@ class ModelSession:
                 made[layer] = w_o @ w_o.mT
         none = torch.zeros_like(next(iter(made.values())))
         return torch.stack([made.get(layer, none) for layer in range(self.n_layers)])
+
+    def _values(self, layer: int, hidden: Tensor) -> Tensor:
+        """(batch, head, src, d_head): values from what a layer's attention reads."""
+        attn = self.bridge.blocks[layer].attn
+        w_v, b_v = attn.W_V.to(hidden.dtype), attn.b_V  # (head, d_model, d_head), (head, d_head)
+        values: Tensor = hidden[:, None] @ w_v
+        return values if b_v is None else values + b_v[:, None].to(hidden.dtype)
+
+    def _need_attention(self, layer: int) -> None:
+        if layer in self.without_attention:
+            raise HeadError(
+                f"Layer {layer} of {self.name} has no attention: choose a head of another layer."
+            )
 
     def _batch(self, ids: Any) -> Tensor:
         batch = torch.as_tensor(ids).to(self.device, torch.int64)
@@ -259,38 +276,40 @@ class ModelSession:
         with self._lock:
             yield
 
-    def _check(self) -> None:
-        """Compare a first reading with the Bridge's, layer by layer; refuse what differs."""
-        n = min(_PROBE, self.n_ctx)
-        ids = (torch.arange(n, dtype=torch.int64) * 7919 + 11).remainder(self.n_vocab)[None]
-        ours: dict[int, Tensor] = {}
-        self.observe(ids, lambda reading: ours.__setitem__(reading.layer, reading.pattern.cpu()))
-        names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(self.n_layers)]
-        with torch.no_grad():
-            _, cache = self.bridge.run_with_cache(ids.to(self.device), names_filter=names)
-        without = []
-        for layer, name in enumerate(names):
-            if layer not in ours and name not in cache and self._has_no_attention(layer):
-                without.append(layer)
-                continue
-            if layer not in ours or name not in cache:
-                raise ModelError(f"Layer {layer} of {self.name} has no attention that can be read.")
-            theirs = cache[name].float().cpu()
-            if theirs.shape != ours[layer].shape or not torch.allclose(
-                theirs, ours[layer], atol=_TOLERANCE[self.dtype], equal_nan=True
-            ):
-                raise ModelError(
-                    f"The attention of {self.name} cannot be read correctly (layer {layer} differs "
-                    f"from the model's own eager attention): choose another model."
-                )
-        if len(without) == self.n_layers:
-            raise ModelError(f"{self.name} has no layer with attention: choose another model.")
-        self.without_attention = tuple(without)
+    def _install(self) -> None:
+        """Make the model show its patterns, and compare a first reading; refuse what differs."""
+        ids = checking.probe(self.hf, self.n_ctx, self.n_vocab).to(self.device)
+        readings: dict[int, Reading] = {}
+        names = {f"blocks.{layer}.attn.hook_pattern": layer for layer in range(self.n_layers)}
 
-    def _has_no_attention(self, layer: int) -> bool:
-        """Whether the model's own configuration says that a layer is of another kind."""
-        kinds = getattr(self.hf.config.get_text_config(), "layer_types", None) or []
-        return layer < len(kinds) and kinds[layer] not in ATTENTION_LAYERS
+        def keep(reading: Reading) -> None:
+            pattern = reading.pattern.cpu()
+            readings[reading.layer] = Reading(reading.layer, pattern, reading.visible.cpu())
+
+        try:
+            own = checking.own_patterns(self.hf, ids)
+            if not attention.install(self.hf, self._watch):
+                hooked.install(self.hf, self._watch, self.n_layers)
+            with checking.short_windows(self.hf, self.bridge.original_model), torch.no_grad():
+                self.observe(ids, keep)
+                _, cache = self.bridge.run_with_cache(ids, names_filter=list(names))
+        except ModelError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"The memory of {self.device} does not hold {self.name}: use another device."
+            ) from error
+        except Exception as error:  # whatever a model that is not understood makes torch raise
+            raise ModelError(
+                f"The attention of {self.name} ({self.hf.config.model_type}) cannot be read: "
+                f"choose another model."
+            ) from error
+        theirs = {names[name]: cache[name].float().cpu() for name in names if name in cache}
+        self._visible.clear()  # of shortened windows
+        without = checking.without_attention(self.hf, self.n_layers, readings)
+        layers = [layer for layer in range(self.n_layers) if layer not in without]
+        self.bidirectional = checking.check(self.name, readings, layers, own, theirs, self.dtype)
+        self.without_attention = without
 
 
 def load_model(
@@ -332,7 +351,7 @@ def _bridge(session: ModelSession) -> Any:
             device=session.device,
             dtype=DTYPES[session.dtype],
         )
-    except (ValueError, KeyError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # whatever the adapters of its many architectures raise
         raise ModelError(
             f"TransformerBridge cannot read {session.name} ({hf.config.model_type}): "
             f"choose another model."

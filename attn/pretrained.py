@@ -54,6 +54,11 @@ def load(name: str, path: str, revision: str | None, dtype: torch.dtype) -> tupl
     try:
         config = transformers.AutoConfig.from_pretrained(path, **where)
         kind = config.model_type
+        if config.is_encoder_decoder:
+            raise ModelError(
+                f"{name} ({kind}) is an encoder and a decoder, which cannot be read yet: choose a "
+                f"model that is one of them."
+            )
         masked = kind in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES and (
             kind not in auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
             or any("MaskedLM" in a for a in config.architectures or [])
@@ -104,18 +109,21 @@ def _reason(name: str, error: Exception) -> str:
     return f"Model {name!r} cannot be loaded ({first}): choose another model or revision."
 
 
-def is_causal(hf: Any) -> bool:
-    """Whether the model's rows see no later position."""
-    return "MaskedLM" not in type(hf).__name__
-
-
-def context_length(config: Any, tokenizer: Any) -> int:
+def context_length(hf: Any, tokenizer: Any) -> int:
     """The longest sequence that the model takes, in tokens."""
+    config = hf.config.get_text_config()
     for name in ("max_position_embeddings", "seq_length"):
         if getattr(config, name, None):
-            return int(getattr(config, name))
+            return int(getattr(config, name)) - _unused_positions(hf)
     limit = int(getattr(tokenizer, "model_max_length", 0) or 0)
     return limit if 0 < limit < 10**7 else 2048
+
+
+def _unused_positions(hf: Any) -> int:
+    """RoBERTa and its like count positions from after the padding's: the first ones lie idle."""
+    table = getattr(getattr(hf.base_model, "embeddings", None), "position_embeddings", None)
+    padding = getattr(table, "padding_idx", None)
+    return 0 if padding is None else int(padding) + 1
 
 
 @contextmanager

@@ -51,7 +51,10 @@ def random_metrics(pattern: Tensor, length: int) -> dict[str, Tensor]:
 
 
 def measure_random(session: Any, n: int = 8, seed: int = 0) -> dict[str, np.ndarray]:
-    """Each random metric of every head of a model: name → (layer, head) float64."""
+    """Each random metric of every head of a model: name → (layer, head) float64.
+
+    NaN in layers without attention.
+    """
     vocabulary = np.setdiff1d(
         np.arange(min(session.n_vocab, len(session.tokenizer))), session.tokenizer.all_special_ids
     )
@@ -60,6 +63,6 @@ def measure_random(session: Any, n: int = 8, seed: int = 0) -> dict[str, np.ndar
     tables: dict[str, np.ndarray] = {}
     for layer, pattern in session.patterns(ids):
         for name, values in random_metrics(pattern, length).items():
-            table = tables.setdefault(name, np.zeros((session.n_layers, session.n_heads)))
+            table = tables.setdefault(name, np.full((session.n_layers, session.n_heads), np.nan))
             table[layer] = values.cpu().numpy()
     return tables
