@@ -18,11 +18,10 @@ from attn.layers import Windows, head_columns, write_layer
 from attn.parts import LayerPart
 from attn.store import (
     HEADS,
-    MANIFEST,
     VOCABULARY,
     options,
-    read_manifest,
     read_vocabulary,
+    verify_files,
     write_manifest,
 )
 
@@ -75,12 +74,10 @@ def index_folder(values: Mapping[str, Any]) -> str:
 
 
 def ready(folder: Path) -> bool:
-    """Whether a folder holds an index that can be opened."""
-    if not (folder / MANIFEST).exists():
-        return False
+    """Whether a folder holds an index of this version, every byte of it as it was written."""
     try:
-        read_manifest(folder)
-    except IndexFailure:
+        verify_files(folder)
+    except (IndexFailure, OSError):
         return False
     return True
 

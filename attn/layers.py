@@ -68,7 +68,8 @@ def write_layer(
         ends = torch.searchsorted(part.best.key, torch.arange(heads + 1) * vocabulary).tolist()
         for head in range(heads):
             table = _pairs(part.best, slice(ends[head], ends[head + 1]), vocabulary, windows)
-            file.write_table(table, row_group_size=PAIR_GROUP)
+            if table.num_rows:  # an empty table would be written as a row group, which readers skip
+                file.write_table(table, row_group_size=PAIR_GROUP)
 
 
 def _write(file: pq.ParquetWriter, table: pa.Table) -> None:

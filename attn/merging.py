@@ -16,7 +16,14 @@ from attn.errors import IndexMismatch, ScanError
 from attn.index import Index
 from attn.layers import Frame, Windows, head_counts, read_layer
 from attn.parts import LayerPart, Limits, merge
-from attn.store import DocumentWriter, Manifest, described, read_documents, read_vocabulary
+from attn.store import (
+    DocumentWriter,
+    Manifest,
+    described,
+    read_documents,
+    read_vocabulary,
+    verify_files,
+)
 
 _OWN = (
     "identity", "fingerprint", "documents", "windows", "tokens", "groups", "files", "rows",
@@ -46,6 +53,8 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> Path:
     """
     indexes = sorted((Index.open(path) for path in paths), key=lambda i: i.manifest.skip)
     _check(indexes)
+    for index in indexes:  # what is read below has no checksums of its own
+        verify_files(index.path)
     manifests = [index.manifest for index in indexes]
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".index-", dir=out) as temporary:

@@ -8,17 +8,17 @@ that finds shards of it there goes on from them.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from attn.assembly import index_folder, publish, ready, write_index
@@ -31,8 +31,16 @@ from attn.heads import Tokens
 from attn.model import ModelSession
 from attn.parts import LayerPart, Limits, merge
 from attn.repeated import measure_random
-from attn.shards import Shards
-from attn.store import DocumentWriter, Record, described, read_documents, read_vocabulary
+from attn.shards import READING, Shards, failing_in_words, remove_old, take_over
+from attn.store import (
+    DOCUMENTS,
+    VOCABULARY,
+    DocumentWriter,
+    Record,
+    described,
+    read_documents,
+    read_vocabulary,
+)
 from attn.tally import LayerTally
 
 BATCH_TOKENS = 2048  # tokens in a batch, padding included
@@ -127,7 +135,7 @@ def scan(
     """Scan a corpus and return the folder of its index, inside ``out`` or the settings' folder.
 
     ``skip`` leaves out the first documents of the corpus: the index of a part, for
-    :func:`attn.merge.merge_indexes`. Nothing is done twice: where the index of the same input
+    :func:`attn.merging.merge_indexes`. Nothing is done twice: where the index of the same input
     exists, its folder is returned, and shards that an earlier scan left are used. The folder
     appears only when it is complete. Raises :class:`ScanError`, :class:`EmptyCorpus`.
     """
@@ -135,9 +143,14 @@ def scan(
     if skip % plan.shard:
         raise ScanError(f"--skip is a multiple of --shard, which is {plan.shard} documents.")
     parent = out or settings().indexes
-    parent.mkdir(parents=True, exist_ok=True)
     report = progress or (lambda _: None)
-    with tempfile.TemporaryDirectory(prefix=".read-", dir=parent) as temporary:
+    with failing_in_words(parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    remove_old(parent)
+    with (
+        failing_in_words(parent),
+        tempfile.TemporaryDirectory(prefix=READING, dir=parent) as temporary,
+    ):
         fresh = Path(temporary) / "scan"
         fresh.mkdir()
         documents, values = _tokenize(session, corpus, plan, skip, fresh, report)
@@ -145,17 +158,19 @@ def scan(
         if ready(folder):
             return folder
         work = parent / f".scan-{values['identity'][:16]}"
-        with contextlib.suppress(OSError):  # another scan has begun it: these files are the same
-            os.rename(fresh, work)
-    try:
-        _scan_shards(session, plan, work, documents, report)
-        with tempfile.TemporaryDirectory(prefix=".index-", dir=parent) as temporary:
-            index = Path(temporary) / "index"
-            _assemble(session, plan, work, index, values)
-            publish(index, folder)
-    except OSError:
-        if not ready(folder):  # else another scan has made it meanwhile, and tidied up
-            raise
+        take_over(fresh, work)
+    with failing_in_words(parent):
+        try:
+            _scan_shards(session, plan, work, documents, report)
+            index = work / f"index-{uuid.uuid4().hex}"
+            try:
+                _assemble(session, plan, work, index, values)
+                publish(index, folder)
+            finally:
+                shutil.rmtree(index, ignore_errors=True)
+        except (OSError, pa.ArrowException):
+            if not ready(folder):  # else another scan has made it meanwhile, and tidied up
+                raise
     shutil.rmtree(work, ignore_errors=True)
     return folder
 
@@ -187,8 +202,8 @@ def _tokenize(
         report(Progress("Reading", writer.documents, total, writer.tokens, seconds))
     writer.close()
     if not writer.documents:
-        what = f"after the first {skip} " if skip else ""
-        raise EmptyCorpus(f"The corpus {corpus.name} has no document of two tokens or more {what}.")
+        what = f" after the first {skip}" if skip else ""
+        raise EmptyCorpus(f"The corpus {corpus.name} has no document of two tokens or more{what}.")
     return writer, _values(session, corpus, plan, skip, short, writer)
 
 
@@ -244,11 +259,24 @@ def _scan_shards(
 ) -> None:
     """Run the model over documents.parquet, a shard at a time, but for what is done already."""
     shards, numbers = Shards(work), {text: i for i, text in enumerate(read_vocabulary(work))}
-    tallies = [
+    tallies = _tallies(session, plan, len(numbers))
+    clock = _Clock(documents.documents, report)
+    size = BATCH_TOKENS
+    for number, windows in _by_shard(work, plan.shard):
+        done = {record.document for _, record in windows}
+        if not shards.committed(number):
+            entries = [_entry(record, place, numbers) for place, record in windows]
+            size = _scan_shard(session, plan, tallies, len(numbers), entries, size, clock)
+            shards.commit(number, [tally.finish(number) for tally in tallies])
+        clock.shard_done(len(done))
+
+
+def _tallies(session: ModelSession, plan: Plan, vocabulary: int) -> list[LayerTally]:
+    return [
         LayerTally(
             session.n_heads,
             plan.ctx,
-            len(numbers),
+            vocabulary,
             plan.limits,
             skip_first=plan.skip_first,
             causal=not session.bidirectional,
@@ -256,15 +284,6 @@ def _scan_shards(
         )
         for _ in range(session.n_layers)
     ]
-    clock = _Clock(documents.documents, report)
-    size = BATCH_TOKENS
-    for number, windows in _by_shard(work, plan.shard):
-        done = {record.document for _, record in windows}
-        if not shards.committed(number):
-            entries = [_entry(record, place, numbers) for place, record in windows]
-            size = _scan_shard(session, plan, tallies, entries, size, clock)
-            shards.commit(number, [tally.finish(number) for tally in tallies])
-        clock.shard_done(len(done))
 
 
 class _Clock:
@@ -307,6 +326,7 @@ def _scan_shard(
     session: ModelSession,
     plan: Plan,
     tallies: list[LayerTally],
+    vocabulary: int,
     entries: list[Entry],
     size: int,
     clock: _Clock,
@@ -329,6 +349,9 @@ def _scan_shard(
                     f"tokens: lower --ctx, or use --dtype bfloat16 or --device cpu."
                 ) from error
             size //= 2
+            # Other batches give other last bits, which what the lists ask for must not rest on.
+            tallies.clear()
+            tallies.extend(_tallies(session, plan, vocabulary))
             torch.cuda.empty_cache()
             continue
         return size
@@ -361,7 +384,7 @@ def _assemble(
 ) -> None:
     """Merge all shards into an index."""
     index.mkdir()
-    for name in ("documents.parquet", "vocabulary.parquet"):
+    for name in (DOCUMENTS, VOCABULARY):
         shutil.copyfile(work / name, index / name)
     shards, numbers = Shards(work), [number for number, _ in _by_shard(work, plan.shard)]
 

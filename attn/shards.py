@@ -13,17 +13,25 @@ or not there. Two scans of the same shard both end well: the first link stands.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import re
+import shutil
+import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from attn.errors import ScanError
 from attn.parts import LayerPart, from_tensors, to_tensors
-from attn.store import sha256, sync
+from attn.store import DOCUMENTS, VOCABULARY, sha256, sync
+
+READING = ".read-"  # how a folder's name begins while a corpus is read into it
+_LONG = 24 * 3600.0  # seconds after which what a scan left behind is no longer at work
 
 
 class Shards:
@@ -47,7 +55,7 @@ class Shards:
         return False
 
     def commit(self, number: int, parts: Sequence[LayerPart]) -> None:
-        """Write a shard, one part a layer, unless another scan was first."""
+        """Write a shard, one part a layer, unless another scan was first; OSError if it cannot."""
         temporary = self._folder / f".{uuid.uuid4().hex}"
         note = temporary.with_suffix(".json")
         named = {
@@ -56,7 +64,8 @@ class Shards:
             for name, tensor in to_tensors(part).items()
         }
         try:
-            save_file(named, temporary)
+            with _as_os_error():
+                save_file(named, temporary)
             _link(temporary, self._file(number))
             # A file of that name is whole, and worth as much as ours.
             record = {
@@ -70,9 +79,9 @@ class Shards:
             note.unlink(missing_ok=True)
 
     def layer(self, number: int, layer: int) -> LayerPart:
-        """One layer of a committed shard."""
+        """One layer of a committed shard; OSError where another scan has removed it meanwhile."""
         start = f"{layer}."
-        with safe_open(self._file(number), framework="pt") as file:
+        with _as_os_error(), safe_open(self._file(number), framework="pt") as file:
             names = [name for name in file.keys() if name.startswith(start)]  # noqa: SIM118
             named = {name.removeprefix(start): file.get_tensor(name) for name in names}
         return from_tensors(named, [number])
@@ -88,6 +97,17 @@ class Shards:
         return self._folder / f"{number:05d}.{kind}"
 
 
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """safetensors has an error of its own for a full disk or a file that is gone."""
+    try:
+        yield
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        number = int(found[1]) if found else errno.EIO
+        raise OSError(number, os.strerror(number)) from error
+
+
 def _link(temporary: Path, final: Path) -> None:
     """Give a file its final name once its bytes are on disk; the first to do so wins."""
     sync(temporary)
@@ -98,3 +118,46 @@ def _link(temporary: Path, final: Path) -> None:
     except OSError:  # a file system without hard links
         os.replace(temporary, final)
     sync(final.parent)
+
+
+def take_over(fresh: Path, work: Path) -> None:
+    """Make ``fresh`` the folder of the scan; one that is there already keeps its shards."""
+    try:
+        os.rename(fresh, work)
+    except OSError:
+        # These files are the same, if they are whole there, and nobody minds that they change.
+        for name in (DOCUMENTS, VOCABULARY):
+            with contextlib.suppress(FileNotFoundError):  # the other scan has ended just now
+                os.replace(fresh / name, work / name)
+    for left in work.glob("index-*"):  # of a scan that was killed, unless it is at work
+        if _age(left) > _LONG:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def remove_old(parent: Path) -> None:
+    """Remove what scans that were killed while they read the corpus left behind."""
+    for left in parent.glob(f"{READING}*"):
+        if _age(left) > _LONG:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _age(folder: Path) -> float:
+    """Seconds since anything in a folder changed; 0 where that cannot be told."""
+    with contextlib.suppress(OSError):
+        return time.time() - max(p.stat().st_mtime for p in [folder, *folder.rglob("*")])
+    return 0.0
+
+
+@contextlib.contextmanager
+def failing_in_words(parent: Path) -> Iterator[None]:
+    """A full disk and the like become a ScanError."""
+    try:
+        yield
+    except BrokenPipeError:  # of whoever is told of the progress
+        raise
+    except OSError as error:
+        reason = error.strerror or " ".join(str(error).split())[:200]
+        raise ScanError(
+            f"The scan cannot write to {parent} ({reason}): free some space or choose another "
+            f"--out, then scan again; what is done is kept."
+        ) from error

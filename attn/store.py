@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -135,7 +136,8 @@ class Manifest:
     @property
     def command(self) -> str:
         """The command that makes this index again."""
-        parts = ["python -m attn scan", f"--model {self.model}", f"--corpus {self.corpus}"]
+        model, corpus = shlex.quote(self.model), shlex.quote(self.corpus)
+        parts = ["python -m attn scan", f"--model {model}", f"--corpus {corpus}"]
         parts += [f"--skip {self.skip}"] if self.skip else []
         parts += [f"--docs {self.docs}"] if self.docs is not None else []
         parts += [f"--ctx {self.ctx}", "--bos" if self.bos else "--no-bos"]
@@ -278,19 +280,29 @@ def write_manifest(folder: Path, **values: Any) -> Manifest:
         sync(folder / name)
     manifest = Manifest(files=files, **values)
     temporary = folder / f".{MANIFEST}"
-    temporary.write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True, default=list))
+    temporary.write_text(sealed(asdict(manifest)))
     sync(temporary)
     os.replace(temporary, folder / MANIFEST)
     return manifest
 
 
+def sealed(values: Mapping[str, Any]) -> str:
+    """A manifest's text: its values, and a hash of them by which a changed byte is found."""
+
+    def text(some: Mapping[str, Any]) -> str:
+        return json.dumps(some, indent=1, sort_keys=True, default=list)
+
+    return text({**values, "seal": hashlib.sha256(text(values).encode()).hexdigest()})
+
+
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check a manifest: its version, its fields, and that its files are all there.
+    """Read and check a manifest: its version, its seal, and that its files are all there.
 
     Raises :class:`IndexMissing`, :class:`IndexMismatch`, :class:`IndexDamaged`.
     """
     try:
-        values = json.loads((folder / MANIFEST).read_text())
+        text = (folder / MANIFEST).read_text()
+        values = json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         raise IndexMissing(
             f"There is no index at {folder}: make one with `python -m attn scan`."
@@ -302,6 +314,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise IndexMismatch(
             f"The index {folder.name} has format {found}, this version reads {FORMAT}: scan again."
         )
+    if values.pop("seal", None) is None or sealed(values) != text:
+        raise IndexDamaged(f"The manifest of {folder} is broken: scan again.")
     wanted = {field.name for field in fields(Manifest)}
     if set(values) != wanted:
         raise IndexDamaged(f"The manifest of {folder} lacks or adds fields: scan again.")
@@ -332,16 +346,22 @@ def verify(folder: Path) -> None:
 
     Raises :class:`IndexDamaged` that names the first damaged or foreign file.
     """
-    manifest = read_manifest(folder)
-    for name, (_, digest, _) in manifest.files.items():
-        if sha256(folder / name) != digest:
-            raise IndexDamaged(f"File {name} of the index {folder.name} is damaged: scan again.")
+    manifest = verify_files(folder)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != MANIFEST and name not in manifest.files:
             raise IndexDamaged(
                 f"File {name} does not belong to the index {folder.name}: remove it."
             )
+
+
+def verify_files(folder: Path) -> Manifest:
+    """Read every file of the manifest and compare; what else is in the folder does not matter."""
+    manifest = read_manifest(folder)
+    for name, (_, digest, _) in manifest.files.items():
+        if sha256(folder / name) != digest:
+            raise IndexDamaged(f"File {name} of the index {folder.name} is damaged: scan again.")
+    return manifest
 
 
 def sha256(path: Path) -> str:

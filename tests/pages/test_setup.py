@@ -14,6 +14,7 @@ import pytest
 from attn import builtin
 from attn.errors import ModelError
 from attn.index import Index
+from attn.store import sealed
 from attn.ui import setup
 from attn.ui.jobs import Runner, runner
 from tests.conftest import Tiny
@@ -145,8 +146,8 @@ def test_model_missing_but_index_there(
     start: Start, copied: Path, no_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
-    manifest["model"] = builtin.NAME
-    (copied / "manifest.json").write_text(json.dumps(manifest))
+    del manifest["seal"]
+    (copied / "manifest.json").write_text(sealed(manifest | {"model": builtin.NAME}))
     assert "Examples of L0H0" in said(start("examples", copied.parent, layer=0, head=0))
     app = start("prompt", copied.parent, layer=0, head=0)
     assert "which is not fetched yet" in said(app)
