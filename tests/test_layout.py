@@ -20,21 +20,42 @@ ROOT = Path(__file__).parents[1]
 TIERS = [
     ["attn", "attn.heads", "attn.errors"],
     [
+        "attn.assembly",
+        "attn.batch",
         "attn.builtin",
         "attn.charts",
         "attn.config",
+        "attn.context",
         "attn.corpus",
         "attn.describe.prompts",
         "attn.hub",
         "attn.index",
+        "attn.layers",
+        "attn.lists",
         "attn.metrics",
+        "attn.ordering",
+        "attn.parts",
+        "attn.query",
         "attn.readers",
+        "attn.reduction",
+        "attn.repeated",
         "attn.scores",
+        "attn.shards",
         "attn.store",
+        "attn.summary",
         "attn.tally",
         "attn.texts",
     ],
-    ["attn.describe", "attn.model", "attn.scan"],
+    [
+        "attn.attention",
+        "attn.checking",
+        "attn.describe",
+        "attn.hooked",
+        "attn.merging",
+        "attn.model",
+        "attn.pretrained",
+        "attn.scan",
+    ],
     ["attn.__main__", "attn.notebook", "attn.ui"],
     ["app", "pages"],
 ]
@@ -53,12 +74,23 @@ WITHOUT_TORCH = [
     "attn.errors",
     "attn.heads",
     "attn.index",
+    "attn.query",
     "attn.store",
+    "attn.summary",
+    "attn.texts",
     "attn.ui",
 ]
 """Nothing in these imports torch, not even inside a function."""
 
-IMPORTED_WITHOUT_TORCH = [*WITHOUT_TORCH, "attn.builtin", "attn.metrics"]
+IMPORTED_WITHOUT_TORCH = [
+    *WITHOUT_TORCH,
+    "attn.__main__",
+    "attn.builtin",
+    "attn.context",
+    "attn.metrics",
+    "attn.repeated",
+    "attn.scores",
+]
 """Importing these leaves torch unloaded."""
 
 PAGES_MAY_IMPORT = (
