@@ -7,7 +7,7 @@ attention of their own are read by :mod:`attn.hooked` instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,15 +54,15 @@ class Stop(Exception):
 class Watch:
     """What the attention function of one model reports to, and when it stops.
 
-    ``name`` the model's; ``grams`` (layer, head, d_head, d_head): ``W_O W_Oᵀ`` where norms are
-    wanted; ``values`` gives (batch, head, src, d_head) from a layer and what its attention reads.
+    ``name`` the model's; ``grams`` of each layer (head, d_head, d_head): ``W_O W_Oᵀ`` where norms
+    are wanted; ``values`` gives (batch, head, src, d_head) from a layer and its attention's input.
     """
 
     name: str = ""
     observer: Observer | None = None
     layers: frozenset[int] = frozenset()
     last: int = -1
-    grams: Tensor | None = None
+    grams: Mapping[int, Tensor] | None = None
     values: Callable[[int, Tensor], Tensor] | None = None
 
     def wants(self, layer: int) -> bool:

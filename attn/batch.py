@@ -82,11 +82,13 @@ class Batch:
 
     @cached_property
     def masks(self) -> Tensor:
-        """(batch, dst * src, mask): the masks of all pair sums, then of the parts of the budget."""
-        made = [pairs(self.context) for pairs in PAIR_SUMS.values()] + part_masks(self.context)
-        n, width = self.ids.shape
-        whole = torch.stack([mask.expand(n, -1, -1) for mask in made], 1)
-        return whole.view(n, len(made), width * width).mT
+        """(batch, dst * src, mask): all pair sums', then those of the budget's parts.
+
+        0 in the rows that do not count.
+        """
+        some = [rule(self.context) for rule in PAIR_SUMS.values()] + part_masks(self.context)
+        whole = torch.stack([mask * self.counted[..., None] for mask in some], 1)
+        return whole.flatten(2).mT
 
     @cached_property
     def repeats(self) -> Tensor:

@@ -8,35 +8,37 @@ what was scanned before them, and still merge into the same lists.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from attn.batch import Batch
+from attn.metrics import ATTENTION_BINS
 from attn.ordering import MOST, ascending, best, descending, divided, pack
 from attn.parts import Best, Limits, Pairs
-from attn.reduction import Reduced
+from attn.reduction import Gate, Reduced
 from attn.scores import BANDS, LISTS
 
 _KIND = {name: kind for kind, name in enumerate(LISTS)}
 _BAND0, _BANDS = _KIND["band0"], len(BANDS)
-_TOKEN_BUFFER = 1 << 17  # pairs for the token lists that wait to be ranked
+_TOKEN_BUFFER = 1 << 15  # pairs for the token lists that wait before the first ranking
 
 _Offer = tuple[Tensor, Tensor, Tensor]  # (pair,) group, order, and which of the pairs found
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The pairs above average of a batch, in the order of their places.
+    """The pairs above average of a batch.
 
-    ``held`` (batch, head, dst, src) the pattern, 0 in rows that do not count; ``visible`` (batch or
+    ``pattern`` (batch, head, dst, src), finite; ``visible`` (batch or
     1, dst); ``norms`` (batch, head, src) or None; of each pair, (pair,): ``row`` batch * heads *
     dst, ``owner`` batch * heads, ``sequence`` batch, ``head``, ``column``, ``halvings`` how often 1
     is halved to get below its attention, less one; ``multiple``, ``attention`` float32.
     """
 
     batch: Batch
-    held: Tensor
+    pattern: Tensor
     visible: Tensor
     norms: Tensor | None
     row: Tensor
@@ -49,41 +51,47 @@ class Found:
     attention: Tensor
 
     @classmethod
-    def of(cls, reduced: Reduced, visible: Tensor, batch: Batch, norms: Tensor | None) -> Found:
-        """The pairs that a reduction found."""
-        n, heads, n_dst, _ = reduced.held.shape
-        counts = torch.bincount(divided(reduced.row, n_dst), minlength=n * heads)
-        owners = torch.arange(n * heads, device=counts.device)
-
-        def of_owner(values: Tensor) -> Tensor:
-            return torch.repeat_interleave(values, counts, output_size=len(reduced.row))
-
+    def of(
+        cls, reduced: Reduced, pattern: Tensor, visible: Tensor, batch: Batch, norms: Tensor | None
+    ) -> Found:
+        """The pairs that a reduction of ``pattern`` found."""
+        heads, n_dst = pattern.shape[1:3]
+        owner = divided(reduced.row, n_dst)
+        sequence = divided(owner, heads)
+        dst = reduced.row - owner * n_dst
+        attention = pattern.reshape(-1)[reduced.row * pattern.shape[3] + reduced.column]
         return cls(
             batch,
-            reduced.held,
+            pattern,
             visible,
             norms,
             reduced.row,
-            of_owner(owners),
-            of_owner(owners // heads),
-            of_owner(owners % heads),
+            owner,
+            sequence,
+            owner - sequence * heads,
             reduced.column,
-            (126 - (reduced.attention.view(torch.int32) >> 23)).clamp(min=0),
-            reduced.multiple,
-            reduced.attention,
+            (126 - (attention.view(torch.int32) >> 23)).clamp(min=0),
+            attention * visible.expand(len(pattern), -1)[sequence, dst].float(),
+            attention,
         )
+
+    def only(self, windows: slice) -> Found:
+        """The pairs of some windows."""
+        some = (self.sequence >= windows.start) & (self.sequence < windows.stop)
+        names = ("row", "owner", "sequence", "head", "column", "halvings", "multiple", "attention")
+        return replace(self, **{name: getattr(self, name)[some] for name in names})
 
     @property
     def write(self) -> Tensor:
         """(pair,) float32: attention times the norm of what the source's value writes."""
         assert self.norms is not None
-        n_src = self.held.shape[3]
+        n_src = self.pattern.shape[3]
         return self.attention * self.norms.reshape(-1)[self.owner * n_src + self.column]
 
     @property
     def chance(self) -> Tensor:
         """(pair,) int64: the order of the pairs in a uniform sample."""
-        n_dst, n_src = self.held.shape[2:]
+        n_dst, n_src = self.pattern.shape[2:]
         skipped = self.owner - self.sequence  # other heads' patterns, which share the hashes
         cell = (self.row - skipped * n_dst) * n_src + self.column
         return self.batch.pair_order.reshape(-1)[cell]
@@ -91,7 +99,7 @@ class Found:
     def place(self, some: Tensor) -> Tensor:
         """The packed (window, dst, src) of the pairs ``some``."""
         window = self.batch.windows[self.sequence[some]]
-        return pack(window, self.row[some] % self.held.shape[2], self.column[some])
+        return pack(window, self.row[some] % self.pattern.shape[2], self.column[some])
 
 
 class Lists:
@@ -101,10 +109,33 @@ class Lists:
         self.n_heads, self.width, self.device = n_heads, width, device
         self._limits = limits.groups(n_heads, device)
         self._room = 2 * int(self._limits.sum()) + 4096
+        self._scores_write = limits.write
         none = self._limits.view(len(LISTS), n_heads) == 0
         self._bounds = torch.where(none, -1, MOST)  # (list, head)
+        self._known = False
         self._before = Pairs.empty(0, device)  # the best of earlier shards, without their rows
         self.start()
+
+    def gate(self, batch: Batch) -> Gate:
+        """What a pair must have to enter a list as they stand; everything where write is kept."""
+        bounds = self._bounds
+        least = torch.minimum(*(ascending(bounds[_KIND[k]]) for k in ("top", "by_document")))
+        if self._scores_write:
+            least = torch.zeros_like(least)
+        nearest = ascending(MOST - bounds[_KIND["bottom"]]).nan_to_num(torch.inf)
+        in_bands = bounds[_BAND0 : _BAND0 + _BANDS].flip(0)  # by halvings, from the highest band
+        in_bands = in_bands[
+            torch.arange(ATTENTION_BINS, device=bounds.device).clamp(max=_BANDS - 1)
+        ]
+        chance = torch.maximum(in_bands, bounds[_KIND["sample"]])
+        n, width = batch.ids.shape
+        return Gate(
+            least[None, :, None].expand(n, -1, width),
+            ascending(bounds[_KIND["attention"]]),
+            nearest,
+            chance.T.contiguous(),
+            batch.pair_order,
+        )
 
     def start(self) -> None:
         """Begin a shard with empty lists."""
@@ -119,6 +150,20 @@ class Lists:
 
     def offer(self, found: Found) -> None:
         """Let every list take what it may of the pairs above average, and of the sampled rows."""
+        if not self._known:  # one window, then a few: each raises what the next must beat
+            n = len(found.pattern)
+            for start, end in pairwise(sorted({0, 1, min(4, n), n})):
+                self._offer_pairs(found.only(slice(start, end)))
+                self._offer_rows(found, slice(start, end))
+                self._rank()
+            self._known = True
+            return
+        self._offer_pairs(found)
+        self._offer_rows(found, slice(None))
+        if sum(map(len, self._waiting)) > self._room:
+            self._rank()
+
+    def _offer_pairs(self, found: Found) -> None:
         chance = found.chance
         offers = [
             self._by_score(found, "top", found.multiple),
@@ -136,9 +181,6 @@ class Lists:
             group, order, pick = group[some], order[some], pick[some]
         if len(pick):
             self._keep(found, group, order, pick)
-        self._offer_rows(found)
-        if sum(map(len, self._waiting)) > self._room:
-            self._rank()
 
     def _by_score(self, found: Found, name: str, score: Tensor) -> _Offer:
         """The pairs whose score is high enough for a ranking."""
@@ -167,23 +209,19 @@ class Lists:
         return _BAND0 * self.n_heads + slot[pick], chance[pick], pick
 
     def _of_documents(self, found: Found) -> _Offer:
-        """The first of the best pairs of every window and head, where it may enter."""
-        n_owners = found.held.shape[0] * self.n_heads
+        """The best pairs of every window and head, where they may enter."""
+        n_owners = found.pattern.shape[0] * self.n_heads
         most = torch.zeros(n_owners, device=found.multiple.device)
         most.scatter_reduce_(0, found.owner, found.multiple, "amax")
-        least = ascending(self._bounds[_KIND["by_document"]]).repeat(found.held.shape[0])
+        least = ascending(self._bounds[_KIND["by_document"]]).repeat(found.pattern.shape[0])
         most[most < least] = torch.inf
         pick = (found.multiple == most[found.owner]).nonzero()[:, 0]
-        owner = found.owner[pick]
-        first = torch.ones(len(pick), dtype=torch.bool, device=pick.device)
-        first[1:] = owner[1:] != owner[:-1]
-        pick = pick[first]
         group = _KIND["by_document"] * self.n_heads + found.head[pick]
         return group, descending(found.multiple[pick]), pick
 
     def _keep(self, found: Found, group: Tensor, order: Tensor, pick: Tensor) -> None:
         """Copy pairs out of the pattern before it is dropped."""
-        n_src = found.held.shape[3]
+        n_src = found.pattern.shape[3]
         moved = found.write[pick] if found.norms is not None else _nan(found.attention[pick])
         self._waiting.append(
             Pairs(
@@ -195,19 +233,20 @@ class Lists:
                 found.multiple[pick],
                 found.attention[pick],
                 moved,
-                self._wide(found.held.view(-1, n_src)[found.row[pick]]),
+                self._wide(found.pattern.reshape(-1, n_src)[found.row[pick]]),
             )
         )
 
-    def _offer_rows(self, found: Found) -> None:
+    def _offer_rows(self, found: Found, windows: slice) -> None:
         """Sampled rows, whatever they do, with the best source that is not left out."""
-        batch, held = found.batch, found.held
+        batch = found.batch
         bound = self._bounds[_KIND["rows"]]  # (head,)
-        may = (batch.row_order <= bound.max()) & (batch.counted > 0)
+        may = (batch.row_order[windows] <= bound.max()) & (batch.counted[windows] > 0)
         sequence, dst = may.nonzero(as_tuple=True)
         if len(dst) == 0:
             return
-        rows = held[sequence, :, dst]  # (row, head, src)
+        sequence = sequence + (windows.start or 0)
+        rows = found.pattern[sequence, :, dst]  # (row, head, src)
         order = batch.row_order[sequence, dst]
         good = (rows.amax(-1) > 0) & (order[:, None] <= bound)
         place, head = good.nonzero(as_tuple=True)
@@ -216,7 +255,7 @@ class Lists:
         others[:, 0] = 0
         attention, source = others.max(-1)
         attention = torch.where(attention > 0, attention, rows[:, 0])
-        seen = found.visible.expand(len(held), -1)[sequence, dst]
+        seen = found.visible.expand(len(found.pattern), -1)[sequence, dst]
         moved = _nan(attention)
         if found.norms is not None:
             moved = attention * found.norms[sequence, head, source]
@@ -256,7 +295,8 @@ class TokenLists:
     """The best pairs by multiple of every head and source token of a layer."""
 
     def __init__(self, n_heads: int, vocabulary: int, limit: int, device: str) -> None:
-        self.vocabulary, self.limit, self.device = vocabulary, limit, device
+        self.n_heads, self.vocabulary = n_heads, vocabulary
+        self.limit, self.device = limit, device
         size = n_heads * vocabulary if limit else 0
         self._bounds = torch.full((size,), MOST, dtype=torch.int32, device=device)
         self.start()
@@ -264,6 +304,7 @@ class TokenLists:
     def start(self) -> None:
         """Begin a shard with empty lists."""
         self._kept, self._n = Best.empty(self.device), 0
+        self._room = _TOKEN_BUFFER
         self._waiting: list[Best] = []
 
     def finish(self) -> Best:
@@ -271,13 +312,23 @@ class TokenLists:
         self._rank()
         return self._kept
 
+    def least(self, batch: Batch) -> Tensor | None:
+        """(batch, head, src) float32: the multiple that a pair must have to enter a list."""
+        if not self.limit:
+            return None
+        return ascending(self._bounds[self._keys(batch)].to(torch.int64))
+
+    def _keys(self, batch: Batch) -> Tensor:
+        """(batch, head, src) the key of each source's list."""
+        head = torch.arange(self.n_heads, device=batch.tokens.device)[:, None]
+        return head * self.vocabulary + batch.tokens[:, None]
+
     def offer(self, found: Found) -> None:
         """Let every token's list take what it may."""
         if not self.limit:
             return
-        heads, n_src = found.held.shape[1], found.held.shape[3]
-        head = torch.arange(heads, device=found.row.device)[:, None] * self.vocabulary
-        keys = (head + found.batch.tokens[:, None]).view(-1)  # batch * heads * src
+        n_src = found.pattern.shape[3]
+        keys = self._keys(found.batch).view(-1)
         least = ascending(self._bounds[keys].to(torch.int64))
         at = found.owner * n_src + found.column
         pick = (found.multiple >= least[at]).nonzero()[:, 0]
@@ -285,8 +336,9 @@ class TokenLists:
         kept = Best(keys[at[pick]], order, found.place(pick), found.attention[pick])
         self._waiting.append(kept)
         self._n += len(pick)
-        if self._n > max(_TOKEN_BUFFER, len(self._kept)):
+        if self._n > self._room:
             self._rank()
+            self._room = max(2 * self._room, len(self._kept))
 
     def _rank(self) -> None:
         self._kept = Best.join([self._kept, *self._waiting]).best(self.limit)

@@ -42,14 +42,6 @@ Means = Mapping[str, np.ndarray]  # sum → (layer, head) float64, its mean over
 # Kind: pairs
 
 
-def sink(context: Context) -> Tensor:
-    """Attention to the first position, where heads rest. Range 0 to 1.
-
-    A high value says that the head mostly does nothing here, not that the first token matters.
-    """
-    return context.first
-
-
 def duplicate(context: Context) -> Tensor:
     """Attention on earlier copies of the destination's token. Range 0 to 1.
 
@@ -128,6 +120,14 @@ def distance_squared(offset: Tensor) -> Tensor:
 
 
 # Kind: rows
+
+
+def sink(pattern: Tensor) -> Tensor:
+    """Attention to the first position, where heads rest, ``a[dst, 0]``. Range 0 to 1.
+
+    A high value says that the head mostly does nothing here, not that the first token matters.
+    """
+    return pattern[..., 0]
 
 
 def entropy(pattern: Tensor) -> Tensor:
@@ -270,7 +270,7 @@ _ALL = (
     Metric("sink", "Sink (first position)", "share of attention",
            "Attention on the first position, where heads rest.", "a[dst, 0]",
            _SHARE, "A high value means rest: it does not say that the first token matters.",
-           pairs=sink),
+           rows=sink),
     Metric("punctuation", "Punctuation and line ends", "share of attention",
            "Attention on punctuation marks and line ends, the first position left out.",
            "Σ a[dst, src] over src > 0 that is punctuation or a line end",
@@ -339,17 +339,13 @@ last all below; a = 1 is in bin 0."""
 
 
 def part_masks(context: Context) -> list[Tensor]:
-    """The mask (batch, dst, src) of every part but the rest; no pair is in two."""
-    claims = (
-        context.first,
-        context.itself,
-        context.previous,
-        context.earlier_same,
-        context.after_same,
-        context.on_punctuation,
-    )
-    masks, free = [], 1 - context.first * 0
-    for claim in claims:
+    """The masks (batch, dst, src) of the parts that take a mask: duplicate to punctuation.
+
+    Sink, self and previous claim before them; they are a column and two diagonals.
+    """
+    free = (1 - context.first) * (1 - context.itself) * (1 - context.previous)
+    masks = []
+    for claim in (context.earlier_same, context.after_same, context.on_punctuation):
         masks.append(claim * free)
         free = free * (1 - claim)
     return masks

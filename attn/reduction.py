@@ -1,34 +1,54 @@
-"""Pattern → what the tally needs of it, in one pass: the place for a faster kernel.
+"""Pattern → what the tally needs of it: the one place that walks over all cells of a pattern.
 
-:func:`reduce_pattern` is the only code that walks over all cells of a pattern. It gives sums a
-window, sums and best scores of every row and column, and the pairs above average; all else works
-on these. A fused kernel that computes attention may give the same :class:`Reduced` without ever
-holding a pattern.
+:func:`reduce_pattern` gives sums a window, sums and best scores of every row and column, counts of
+the pairs above average, and the pairs that a list may still take; all else works on these. A CPU
+does it with :mod:`attn.kernel`, other devices with torch. A fused kernel that computes attention
+may give the same :class:`Reduced` without ever holding a pattern.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from attn.metrics import DISTANCES, OFFSET_SUMS, ROW_SUMS
+from attn.metrics import ATTENTION_BINS, DISTANCES, OFFSET_SUMS, ROW_SUMS
 from attn.scores import multiple, write
+
+COMPILED = ("sink", "entropy", "concentration")
+"""The row sums that the walk takes along; any other is one more pass of its function."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """What a pair above average must have one of to be named; it may name more.
+
+    ``multiple`` (batch, head, src) the least; ``attention`` (head,) the least; ``nearest`` (head,)
+    the highest multiple among those nearest above average; ``chance`` (head, bin) the last order in
+    a sample, by the pair's bin of attention; ``order`` (batch, dst, src) that order.
+    """
+
+    multiple: Tensor
+    attention: Tensor
+    nearest: Tensor
+    chance: Tensor
+    order: Tensor
 
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """A layer's pattern on some windows, reduced. Rows that do not count are 0 throughout.
+    """A layer's pattern on some windows, reduced. Rows that do not count are left out throughout.
 
     Sums a window: ``on_masks`` (batch, head, mask), ``by_offset`` (batch, head, offset sum, then
     distance bin), ``by_row`` (batch, head, row sum), ``written`` (batch, head, 2). Of columns and
-    rows: ``mass`` and ``best_source`` (batch, head, src), ``resting`` and ``best_row`` (batch,
-    head, dst), best multiples. The pairs above average in the order of their places: ``row``
-    batch * heads * dst, ``column``, ``multiple``, ``attention``. ``held`` (batch, head, dst, src)
-    the rows that count, from which those of kept pairs are copied.
+    rows: ``mass``, ``best_source``, ``of_source`` (batch, head, src) and ``best_row``, ``of_row``
+    (batch, head, dst): attention, best multiple, pairs above average; ``of_bin`` (batch, head, bin)
+    pairs by attention. Pairs above average, all that pass the gate among them, in any order:
+    ``row`` batch * heads * dst, and ``column``.
     """
 
     on_masks: Tensor
@@ -37,13 +57,12 @@ class Reduced:
     written: Tensor
     mass: Tensor
     best_source: Tensor
-    resting: Tensor
+    of_source: Tensor
     best_row: Tensor
+    of_row: Tensor
+    of_bin: Tensor
     row: Tensor
     column: Tensor
-    multiple: Tensor
-    attention: Tensor
-    held: Tensor
 
 
 def reduce_pattern(
@@ -51,75 +70,126 @@ def reduce_pattern(
     rows: Tensor,
     visible: Tensor,
     masks: Tensor,
+    gate: Gate,
     *,
     norms: Tensor | None = None,
     skip_first: bool = True,
     causal: bool = True,
 ) -> Reduced:
-    """Walk over a pattern (batch, head, dst, src) once.
+    """Reduce a pattern (batch, head, dst, src), float32 and finite.
 
     ``rows`` (batch, head, dst) 1 where a row counts, else 0; ``visible`` (batch or 1, dst);
-    ``masks`` (batch, dst * src, mask); ``norms`` (batch, head, src) where write scores are wanted.
-    On a CPU it goes window by window, which stay in its cache.
+    ``masks`` (batch, dst * src, mask), 0 in rows that never count; ``norms`` (batch, head, src)
+    where write scores are wanted.
     """
-    n = len(pattern)
-    step = 1 if pattern.device.type == "cpu" else n
-    held = torch.empty_like(pattern)
-    visible = visible.expand(n, -1)
-    parts = []
-    for start in range(0, n, step):
-        some = slice(start, start + step)
-        torch.mul(pattern[some], rows[some][..., None], out=held[some])
-        own = None if norms is None else norms[some]
-        parts.append(_reduce(held[some], visible[some], masks[some], own, skip_first, causal))
-    size = pattern.shape[1] * pattern.shape[2]
-    for i, part in enumerate(parts[1:], 1):
-        part["row"] += i * size
-    whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return Reduced(held=held, **whole)
+    n, n_src = len(pattern), pattern.shape[3]
+    visible = visible.expand(n, -1).float()
+    walk = _walk_compiled if pattern.device.type == "cpu" else _walk
+    on_masks, row_sums, offsets, *others = walk(
+        pattern, rows, visible, masks, gate, skip_first, causal
+    )
+    by_row = [
+        row_sums[..., COMPILED.index(name)] if name in COMPILED else (rule(pattern) * rows).sum(-1)
+        for name, rule in ROW_SUMS.items()
+    ]
+    return Reduced(
+        on_masks,
+        offsets @ offset_weights(n_src, causal, pattern.device),
+        torch.stack(by_row, -1),
+        _written(pattern, rows, norms),
+        *others,
+    )
 
 
-def _reduce(
-    held: Tensor,
+def _walk_compiled(
+    pattern: Tensor,
+    rows: Tensor,
     visible: Tensor,
     masks: Tensor,
-    norms: Tensor | None,
+    gate: Gate,
     skip_first: bool,
     causal: bool,
-) -> dict[str, Tensor]:
-    n, heads, _, n_src = held.shape
-    by_offset = _by_offset(held, causal) @ offset_weights(n_src, causal, held.device)
+) -> tuple[Tensor, ...]:
+    """By the compiled kernel, each core some of the windows."""
+    from attn.kernel import walk
+
+    n, heads, n_dst, n_src = pattern.shape
+    pattern = pattern.contiguous()
+    n_masks, n_offsets = masks.shape[2], n_src if causal else 2 * n_src - 1
+    real = [
+        np.zeros((n, heads, size), np.float32)
+        for size in (n_masks, len(COMPILED), n_offsets, n_src, n_src, n_dst)
+    ]
+    whole = [np.zeros((n, heads, size), np.int64) for size in (n_src, n_dst, ATTENTION_BINS)]
+    found = np.empty((n, heads, n_dst * n_src), np.int32)
+    n_found = np.zeros((n, heads), np.int64)
+    by_mask = masks.mT.reshape(n, n_masks, n_dst, n_src)
+    given = (pattern, pattern.view(torch.int32), rows, visible, by_mask)
+    bounds = (gate.order, gate.multiple, gate.attention, gate.nearest, gate.chance)
+    arrays = [tensor.contiguous().numpy() for tensor in given]
+    limits = [tensor.contiguous().numpy() for tensor in bounds]
+
+    def some(first: int, end: int) -> None:
+        walk(first, end, *arrays, causal, skip_first, *limits, *real, *whole, found, n_found)  # type: ignore[call-arg,arg-type]
+
+    cores = torch.get_num_threads()
+    edges = np.linspace(0, n, min(4 * cores, n) + 1).astype(int)
+    list(_cores(cores).map(some, edges[:-1], edges[1:]))
+    owner = np.repeat(np.arange(n * heads), n_found.reshape(-1))
+    cells = found.reshape(n * heads, -1)
+    cell = np.concatenate([cells[i, :k] for i, k in enumerate(n_found.reshape(-1))])
+    above = cell // n_src
+    column = torch.from_numpy((cell - above * n_src).astype(np.int64))
+    on_masks, row_sums, by_offset, mass, best_source, best_row = map(torch.from_numpy, real)
+    of_source, of_row, of_bin = map(torch.from_numpy, whole)
+    row = torch.from_numpy(owner * n_dst + above)
+    sums = (on_masks, row_sums, by_offset)
+    return *sums, mass, best_source, of_source, best_row, of_row, of_bin, row, column
+
+
+@cache
+def _cores(n: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(n, "attn-walk")
+
+
+def _walk(
+    pattern: Tensor,
+    rows: Tensor,
+    visible: Tensor,
+    masks: Tensor,
+    gate: Gate,
+    skip_first: bool,
+    causal: bool,
+) -> tuple[Tensor, ...]:
+    """By torch; every pair above average is named."""
+    n, heads, n_dst, n_src = pattern.shape
+    held = pattern * rows[..., None]
     scored = multiple(held, visible[:, None])
     if skip_first:
         scored[..., 0] = 0
-    row, column = _over_one(scored)
-    index = row * n_src + column
-    return {
-        "on_masks": torch.bmm(held.view(n, heads, -1), masks),
-        "by_offset": by_offset,
-        "by_row": torch.stack([rule(held).sum(-1) for rule in ROW_SUMS.values()], -1),
-        "written": _written(held, norms),
-        "mass": held.sum(2),
-        "best_source": scored.amax(2),
-        "resting": held[..., 0].clone(),
-        "best_row": scored.amax(3),
-        "row": row,
-        "column": column,
-        "multiple": scored.view(-1)[index],
-        "attention": held.view(-1)[index],
-    }
+    index = (scored.view(-1) > 1).nonzero()[:, 0]
+    row = index // n_src
+    column = index - row * n_src
+    owner = row // n_dst
+    halvings = (126 - (held.view(-1)[index].view(torch.int32) >> 23)).clamp(0, ATTENTION_BINS - 1)
 
+    def count(place: Tensor, size: int) -> Tensor:
+        return torch.bincount(place, minlength=n * heads * size).view(n, heads, size)
 
-def _over_one(scored: Tensor) -> tuple[Tensor, Tensor]:
-    """Row and column of every cell over 1, in order; all but the last dimension make the row."""
-    width = scored.shape[-1]
-    if scored.device.type != "cpu":
-        index = (scored.view(-1) > 1).nonzero()[:, 0]
-        row = index // width
-        return row, index - row * width
-    found = np.flatnonzero(scored.view(-1).numpy() > 1)  # faster than torch's
-    above = found // width
-    return torch.from_numpy(above), torch.from_numpy(found - above * width)
+    by_row = [ROW_SUMS[name](held).sum(-1) for name in COMPILED]
+    return (
+        torch.bmm(held.view(n, heads, n_dst * n_src), masks),
+        torch.stack(by_row, -1),
+        _by_offset(held, causal),
+        held.sum(2),
+        scored.amax(2),
+        count(owner * n_src + column, n_src),
+        scored.amax(3),
+        count(row, n_dst),
+        count(owner * ATTENTION_BINS + halvings, ATTENTION_BINS),
+        row,
+        column,
+    )
 
 
 @lru_cache(maxsize=64)
@@ -141,13 +211,13 @@ def _by_offset(held: Tensor, causal: bool) -> Tensor:
     which in a causal pattern is 0.
     """
     n, heads, n_dst, n_src = held.shape
-    if n_src == 1:
-        return held[:, :, :, 0].clone()
     if causal:
-        wide, columns, rows, start = n_src, n_src, n_dst - 1, 2
+        rows, columns, wide, start = n_dst - 1, n_src, n_src, 2
     else:
         held = torch.nn.functional.pad(held, (n_src - 1, n_src - 1)).contiguous()
-        wide, columns, rows, start = 3 * n_src - 2, 2 * n_src - 1, n_dst, 0
+        rows, columns, wide, start = n_dst, 2 * n_src - 1, 3 * n_src - 2, 0
+    if not rows:
+        return held[:, :, :, 0].clone()
     strides = (heads * n_dst * wide, n_dst * wide, wide + 1, 1)
     skewed = held.as_strided((n, heads, rows, columns), strides, held.storage_offset() + start)
     total = skewed.sum(2)
@@ -156,11 +226,12 @@ def _by_offset(held: Tensor, causal: bool) -> Tensor:
     return total
 
 
-def _written(held: Tensor, norms: Tensor | None) -> Tensor:
+def _written(pattern: Tensor, rows: Tensor, norms: Tensor | None) -> Tensor:
     """(batch, head, 2): shares of the write of the first position and of the previous token."""
     if norms is None:
-        return held.new_zeros((*held.shape[:2], 2))
-    moved = write(held, norms)
+        return pattern.new_zeros((*pattern.shape[:2], 2))
+    moved = write(pattern, norms)
     total = moved.sum(-1).clamp(min=1e-30)
     before = torch.nn.functional.pad(moved.diagonal(-1, -2, -1), (1, 0))
-    return torch.stack([(moved[..., 0] / total).sum(-1), (before / total).sum(-1)], -1)
+    shares = (moved[..., 0] / total * rows, before / total * rows)
+    return torch.stack([share.sum(-1) for share in shares], -1)

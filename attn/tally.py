@@ -8,6 +8,8 @@ is exact in any order.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -15,7 +17,7 @@ from attn.batch import Batch
 from attn.lists import Found, Lists, TokenLists
 from attn.metrics import ATTENTION_BINS, DISTANCES, OFFSET_SUMS, PAIR_SUMS, PARTS, SUMS
 from attn.parts import LayerPart, Limits, Table
-from attn.reduction import Reduced, reduce_pattern
+from attn.reduction import Gate, Reduced, reduce_pattern
 
 FIXED = 2.0**32
 """A sum of 1.0 in fixed point."""
@@ -70,7 +72,7 @@ class LayerTally:
         self.rows, self.pairs, self.nonfinite = zeros(heads), zeros(heads), zeros(heads)
         self.sums, self.parts = zeros(len(SUMS), heads), zeros(len(PARTS) - 1, heads)
         self.distances = zeros(len(DISTANCES), heads)
-        self.attention = zeros(heads * ATTENTION_BINS)
+        self.attention = zeros(heads, ATTENTION_BINS)
         self.uniform = zeros(len(tokens))
         self.sources = Table.zeros(heads, len(tokens), device)
         self.destinations = Table.zeros(heads, len(tokens), device)
@@ -87,7 +89,7 @@ class LayerTally:
             self.sums,
             self.parts,
             self.distances,
-            self.attention.view(self.n_heads, ATTENTION_BINS).T,
+            self.attention.T,
             self.tokens,
             self.uniform,
             self.sources,
@@ -115,17 +117,21 @@ class LayerTally:
             rows,
             visible,
             batch.masks,
+            self._gate(batch),
             norms=norms,
             skip_first=self.skip_first,
             causal=self.causal,
         )
-        self._add_sums(reduced, rows, visible, batch)
-        found = Found.of(reduced, visible, batch, norms)
-        self._count(reduced, found, rows)
+        resting = pattern[..., 0] * rows  # (batch, head, dst)
+        self._add_sums(reduced, rows, resting, visible, batch)
+        self._count(reduced, batch, visible, (rows - resting).clamp(min=0))
+        found = Found.of(reduced, pattern, visible, batch, norms)
         self._lists.offer(found)
         self._token_lists.offer(found)
 
-    def _add_sums(self, reduced: Reduced, rows: Tensor, visible: Tensor, batch: Batch) -> None:
+    def _add_sums(
+        self, reduced: Reduced, rows: Tensor, resting: Tensor, visible: Tensor, batch: Batch
+    ) -> None:
         n_pairs, n_offsets = len(PAIR_SUMS), len(OFFSET_SUMS)
         values = [
             reduced.on_masks[..., :n_pairs],
@@ -137,29 +143,40 @@ class LayerTally:
         ]
         self.rows += rows.sum((0, 2)).to(torch.int64)
         self.sums += _fixed(torch.cat(values, -1), self._scales)
-        self.parts += _fixed(reduced.on_masks[..., n_pairs:])
+        first = _first_parts(reduced.by_offset, resting)
+        self.parts += _fixed(torch.cat([first, reduced.on_masks[..., n_pairs:]], -1))
         self.distances += _fixed(reduced.by_offset[..., n_offsets:])
 
-    def _count(self, reduced: Reduced, found: Found, rows: Tensor) -> None:
-        """Count the pairs above average by head, attention, source and destination."""
-        n, heads, n_dst, n_src = reduced.held.shape
-        bins = found.head * ATTENTION_BINS + found.halvings.clamp(max=ATTENTION_BINS - 1)
-        self.attention += torch.bincount(bins, minlength=heads * ATTENTION_BINS)
-        columns = found.owner * n_src + found.column
-        of_source = torch.bincount(columns, minlength=n * heads * n_src).view(n, heads, n_src)
-        of_row = torch.bincount(found.row, minlength=n * heads * n_dst).view(n, heads, n_dst)
-        self.pairs += of_row.sum((0, 2))
+    def _gate(self, batch: Batch) -> Gate:
+        """What a pair must have to enter any list as they stand."""
+        gate = self._lists.gate(batch)
+        tokens = self._token_lists.least(batch)
+        return (
+            gate if tokens is None else replace(gate, multiple=torch.minimum(gate.multiple, tokens))
+        )
 
-        batch = found.batch
+    def _count(self, reduced: Reduced, batch: Batch, visible: Tensor, moving: Tensor) -> None:
+        """Count the pairs above average by head, attention, source and destination."""
+        heads = self.n_heads
+        self.attention += reduced.of_bin.sum(0)
+        self.pairs += reduced.of_row.sum((0, 2))
         where = torch.searchsorted(self.tokens, batch.tokens.reshape(-1))
-        moving = (rows - reduced.resting).clamp(min=0)
         for table, some in (
-            (self.sources, (of_source, _whole(reduced.mass), reduced.best_source)),
-            (self.destinations, (of_row, _whole(moving), reduced.best_row)),
+            (self.sources, (reduced.of_source, _whole(reduced.mass), reduced.best_source)),
+            (self.destinations, (reduced.of_row, _whole(moving), reduced.best_row)),
         ):
             table.add(where, *(part.transpose(0, 1).reshape(heads, -1) for part in some))
-        even = _uniform(batch.counted, found.visible, self.causal)
+        even = _uniform(batch.counted, visible, self.causal)
         self.uniform.index_add_(0, where, _whole(even).view(-1))
+
+
+def _first_parts(by_offset: Tensor, resting: Tensor) -> Tensor:
+    """(batch, head, 3): the budget's sink, self and previous, which claim in this order."""
+    names = list(OFFSET_SUMS)
+    column = torch.nn.functional.pad(resting, (0, 1))
+    itself = by_offset[..., names.index("self")] - column[..., 0]
+    previous = by_offset[..., names.index("previous")] - column[..., 1]
+    return torch.stack([resting.sum(-1), itself, previous], -1).clamp(min=0)
 
 
 def _whole(values: Tensor) -> Tensor:

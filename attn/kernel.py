@@ -1,0 +1,124 @@
+"""The walk over a pattern's cells on a CPU, compiled: every row is read once, for all uses.
+
+It gives what :mod:`attn.reduction` computes with torch on other devices, except that it names only
+the pairs above average that a list may still take. Compiled once for a machine and cached.
+
+log2 is that of musl: the exponent is taken off so that the rest lies within a factor of the root of
+two around 1, where ``2 atanh((m - 1) / (m + 1)) / ln 2`` needs five terms for float32.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+_SPLIT = np.int32(0x3F3504F3)  # the bits of the root of one half
+_ATANH = tuple(np.float32(2 / np.log(2) / k) for k in (1, 3, 5, 7, 9))
+_FAST = {"reassoc", "contract", "nnan", "ninf", "nsz"}  # every pattern given is finite
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+def walk(
+    first: int,  # of the windows to walk over
+    stop: int,
+    pattern: Any,  # (window, head, dst, src) float32, finite
+    bits: Any,  # the same memory as int32
+    rows: Any,  # (window, head, dst) float32: not 0 where a row counts
+    visible: Any,  # (window, dst) float32
+    masks: Any,  # (window, mask, dst, src) float32
+    causal: bool,
+    skip_first: bool,
+    chance: Any,  # (window, dst, src) int64: the order of a pair in a sample
+    least_multiple: Any,  # (window, head, src) float32: a pair of that multiple may enter a list
+    least_attention: Any,  # (head,) float32
+    most_multiple: Any,  # (head,) float32: of those nearest above average
+    most_chance: Any,  # (head, bin) int64, by the bin of the pair's attention
+    on_masks: Any,  # out: (window, head, mask) float32
+    row_sums: Any,  # out: (window, head, 3) float32: sink, entropy, concentration
+    by_offset: Any,  # out: (window, head, offset) float32, the largest dst - src first
+    mass: Any,  # out: (window, head, src) float32
+    best_source: Any,  # out: (window, head, src) float32, a multiple
+    best_row: Any,  # out: (window, head, dst) float32, a multiple
+    of_source: Any,  # out: (window, head, src) int64, pairs above average
+    of_row: Any,  # out: (window, head, dst) int64
+    of_bin: Any,  # out: (window, head, bin) int64
+    found: Any,  # out: (window, head, cell) int32, flat cells of the pairs that may enter
+    n_found: Any,  # out: (window, head) int64, how many they are
+) -> None:
+    """Walk over the windows from ``first`` to ``stop``; what is marked out is filled in."""
+    n_heads, n_dst, n_src = pattern.shape[1:]
+    n_masks = masks.shape[1]
+    a1, a3, a5, a7, a9 = _ATANH
+    mantissa_bits = np.empty(n_src, np.int32)
+    mantissa = mantissa_bits.view(np.float32)
+    exponent = np.empty(n_src, np.float32)
+    last_bin = of_bin.shape[2] - 1
+    begin = 1 if skip_first else 0
+    for window in range(first, stop):
+        for head in range(n_heads):
+            off = by_offset[window, head]
+            total = mass[window, head]
+            best_of = best_source[window, head]
+            least = least_multiple[window, head]
+            count = 0
+            for dst in range(n_dst):
+                if rows[window, head, dst] == 0:
+                    continue
+                row = pattern[window, head, dst]
+                times = visible[window, dst]
+                end = dst + 1 if causal else n_src
+                start = n_src - 1 - dst
+                for src in range(end):
+                    off[start + src] += row[src]
+                    total[src] += row[src]
+                for mask in range(n_masks):
+                    on = masks[window, mask, dst]
+                    mass_on = np.float32(0)
+                    for src in range(end):
+                        mass_on += row[src] * on[src]
+                    on_masks[window, head, mask] += mass_on
+                row_bits = bits[window, head, dst]
+                for src in range(end):
+                    power = (row_bits[src] - _SPLIT) >> 23
+                    mantissa_bits[src] = row_bits[src] - (power << 23)
+                    exponent[src] = power
+                entropy = np.float32(0)
+                most = np.float32(0)
+                for src in range(end):
+                    s = (mantissa[src] - np.float32(1)) / (mantissa[src] + np.float32(1))
+                    s2 = s * s
+                    log2 = s * (a1 + s2 * (a3 + s2 * (a5 + s2 * (a7 + s2 * a9)))) + exponent[src]
+                    entropy -= row[src] * log2
+                    most = max(most, row[src])
+                row_sums[window, head, 0] += row[0]
+                row_sums[window, head, 1] += entropy
+                row_sums[window, head, 2] += most
+                highest = np.float32(0)
+                for src in range(begin, end):
+                    score = row[src] * times
+                    best_of[src] = max(best_of[src], score)
+                    highest = max(highest, score)
+                best_row[window, head, dst] = highest
+                if highest <= 1:
+                    continue
+                above = 0
+                for src in range(begin, end):
+                    score = row[src] * times
+                    if score > 1:
+                        above += 1
+                        of_source[window, head, src] += 1
+                        power = 126 - (bits[window, head, dst, src] >> 23)
+                        power = min(max(power, 0), last_bin)
+                        of_bin[window, head, power] += 1
+                        if (
+                            score >= least[src]
+                            or row[src] >= least_attention[head]
+                            or score <= most_multiple[head]
+                            or chance[window, dst, src] <= most_chance[head, power]
+                        ):
+                            found[window, head, count] = dst * n_src + src
+                            count += 1
+                of_row[window, head, dst] = above
+            n_found[window, head] = count

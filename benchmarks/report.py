@@ -1,0 +1,26 @@
+"""What a benchmark found: one table for people, and the same rows as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def report(name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Print the rows as a Markdown table and write them to benchmarks/results/NAME.json."""
+    names = list(rows[0])
+    print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
+    for row in rows:
+        print(f"| {' | '.join(_shown(row[n]) for n in names)} |")
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(list(rows), indent=1) + "\n")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+    return str(value)
