@@ -50,8 +50,14 @@ class ModelSession:
         config = hf.config.get_text_config()
         self.hf, self.tokenizer, self.name = hf.eval(), tokenizer, name
         self.device, self.dtype, self.revision = device, dtype, revision
-        self.n_layers = int(config.num_hidden_layers)
-        self.n_heads = int(config.num_attention_heads)
+        try:
+            self.n_layers = int(config.num_hidden_layers)
+            self.n_heads = int(config.num_attention_heads)
+        except (AttributeError, TypeError) as error:  # Mamba has none, OpenELM a list of them
+            raise ModelError(
+                f"{name} ({config.model_type}) has no attention heads, or not the same number in "
+                f"every layer: choose another model."
+            ) from error
         self.n_vocab = int(config.vocab_size)
         self.n_ctx = pretrained.context_length(hf, tokenizer)
         self.bidirectional = False
@@ -233,15 +239,14 @@ class ModelSession:
         return self._visible[n][layer]
 
     @cached_property
-    def _grams(self) -> Tensor:
-        """(layer, head, d_head, d_head) float32: ``W_O W_Oᵀ``, by which a value's write is long."""
+    def _grams(self) -> dict[int, Tensor]:
+        """Layer → (head, d_head, d_head) float32: ``W_O W_Oᵀ``, a value's write by its square."""
         made: dict[int, Tensor] = {}
         for layer in range(self.n_layers):
             if layer not in self.without_attention:
                 w_o = self.bridge.blocks[layer].attn.W_O.detach().float()  # (head, d_head, d_model)
                 made[layer] = w_o @ w_o.mT
-        none = torch.zeros_like(next(iter(made.values())))
-        return torch.stack([made.get(layer, none) for layer in range(self.n_layers)])
+        return made
 
     def _values(self, layer: int, hidden: Tensor) -> Tensor:
         """(batch, head, src, d_head): values from what a layer's attention reads."""
