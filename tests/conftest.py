@@ -54,6 +54,15 @@ class Tiny:
         return (first + list(ids))[:ctx]
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file of an index."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
     import torch
@@ -195,6 +204,25 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "lines.txt"
     path.write_text("\n".join(DOCUMENTS) + "\n", encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def make(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Tiny, str], Any]:
+    """A scan of the shared text file by one of the plans of tests/scanned.py, each made once."""
+    from tests.scanned import PLANS, Scanned, scanned
+
+    made: dict[tuple[Path, str], Scanned] = {}
+
+    def get(tiny: Tiny, name: str) -> Scanned:
+        key = (tiny.folder, name)
+        if key not in made:
+            plan = PLANS[name]
+            bos = tiny.session.has_bos if plan.bos is None else plan.bos
+            out = tmp_path_factory.mktemp("scan")
+            made[key] = scanned(tiny.session, tiny.plain, text_file, plan, out, bos)
+        return made[key]
+
+    return get
 
 
 @pytest.fixture(scope="session")

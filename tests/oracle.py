@@ -14,6 +14,7 @@ Everything else must match exactly.
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,32 +23,46 @@ import numpy as np
 
 NEAR = 1e-5
 
-Key = tuple[int, int, int]
+Key = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One (document, dst, src) with its scores."""
+    """One (document, dst, src) with its scores; ``start`` where its window begins."""
 
     document: int
     dst: int
     src: int
     multiple: float
     attention: float
+    start: int = 0
+    write: float | None = None
 
     @property
     def key(self) -> Key:
-        return (self.document, self.dst, self.src)
+        return (self.document, self.start, self.dst, self.src)
+
+
+def key_of(example: Any) -> Key:
+    """The same of an example of the index."""
+    return (example.document, example.start, example.dst, example.src)
 
 
 @dataclass(frozen=True)
 class Text:
-    """One scanned document: its place, its ids, its patterns (layer, head, dst, src), its masks."""
+    """One scanned document: its place, its ids, its patterns (layer, head, dst, src), its masks.
+
+    ``shown`` what each token reads; ``norms`` (layer, head, src) what each source's value writes;
+    ``start`` where the window begins in the document.
+    """
 
     document: int
     ids: list[int]
     patterns: np.ndarray
     seen: np.ndarray | None = None
+    shown: Sequence[str] = ()
+    norms: np.ndarray | None = None
+    start: int = 0
 
     def sees(self, layer: int) -> np.ndarray | None:
         """(dst, src) where the mask of a layer lets a row look; None is causal."""
@@ -107,18 +122,60 @@ def pairs_above(
                 if src == 0 and skip_first:
                     continue
                 if table[dst, src] > least:
-                    pair = Pair(text.document, dst, src, table[dst, src], pattern[dst, src])
+                    a = float(pattern[dst, src])
+                    moved = None if text.norms is None else a * text.norms[layer, head, src]
+                    pair = Pair(text.document, dst, src, table[dst, src], a, text.start, moved)
                     found.append(pair)
     return found
 
 
+def is_mark(shown: str) -> bool:
+    """Whether a token is punctuation or line ends alone, spaces aside."""
+    bare = shown.strip(" \t")
+    return bare != "" and all(
+        char in "\r\n" or unicodedata.category(char)[0] == "P" for char in bare
+    )
+
+
+def one_word(shown: Sequence[str], src: int, dst: int) -> bool:
+    """Whether letters and digits meet at every border between two tokens."""
+    return all(
+        shown[k - 1][-1:].isalnum() and shown[k][:1].isalnum() for k in range(src + 1, dst + 1)
+    )
+
+
 def row_numbers(
-    pattern: np.ndarray, ids: Sequence[int], dst: int, seen: np.ndarray | None = None
+    pattern: np.ndarray,
+    ids: Sequence[int],
+    dst: int,
+    seen: np.ndarray | None = None,
+    shown: Sequence[str] = (),
+    norms: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """The metrics of one row of a pattern (dst, src)."""
+    """The metrics of one row of a pattern (dst, src), and what others are made of.
+
+    ``norms`` (src,) what each source's value writes.
+    """
     row = pattern[dst]
     visible = sources(dst, seen)
+    written = [0.0 if norms is None else float(row[src] * norms[src]) for src in visible]
+    whole = sum(written) or 1.0
     return {
+        **{f"offset_{k}": float(row[dst - k]) if dst >= k else 0.0 for k in range(2, 9)},
+        "punctuation": sum(
+            float(row[src]) for src in visible if src > 0 and shown and is_mark(shown[src])
+        ),
+        "same_word": sum(
+            float(row[src]) for src in range(dst) if shown and one_word(shown, src, dst)
+        ),
+        "concentration": max(float(row[src]) for src in visible),
+        "distance_squared": sum(float(row[src]) * (dst - src) ** 2 for src in visible),
+        "entropy_most": math.log2(len(visible)),
+        "repeats": float(any(ids[src] == ids[dst] for src in range(dst))),
+        "sink_write": sum(w for src, w in zip(visible, written, strict=True) if src == 0) / whole,
+        "previous_write": (
+            sum(w for src, w in zip(visible, written, strict=True) if src == dst - 1) / whole
+        ),
         "self": float(row[dst]),
         "previous": float(row[dst - 1]) if dst else 0.0,
         "sink": float(row[0]),
@@ -138,12 +195,28 @@ def head_numbers(
 ) -> dict[str, float]:
     """The metrics of a head: means over its counted rows, and how many ``rows`` they are."""
     rows = [
-        row_numbers(text.patterns[layer, head], text.ids, dst, text.sees(layer))
+        row_numbers(
+            text.patterns[layer, head],
+            text.ids,
+            dst,
+            text.sees(layer),
+            text.shown,
+            None if text.norms is None else text.norms[layer, head],
+        )
         for text in texts
         for dst in range(min_row, len(text.ids))
     ]
     means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
-    return {**means, "rows": len(rows)}
+    variance = means["distance_squared"] - means["distance"] ** 2
+    return {
+        **means,
+        "rows": len(rows),
+        "spread": math.sqrt(max(variance, 0.0)),
+        "entropy_share": means["entropy"] / means["entropy_most"],
+        "prefix_matching": (
+            means["induction"] / means["repeats"] if means["repeats"] else math.nan
+        ),
+    }
 
 
 def random_numbers(texts: Sequence[Text], layer: int, head: int) -> dict[str, float]:
@@ -171,6 +244,11 @@ def by_attention(pair: Pair) -> float:
     return pair.attention
 
 
+def by_write(pair: Pair) -> float:
+    assert pair.write is not None
+    return pair.write
+
+
 def ranked(
     pairs: Iterable[Pair], score: Callable[[Pair], float] = by_multiple, *, reverse: bool = False
 ) -> list[Pair]:
@@ -195,12 +273,15 @@ def best_of_each(
 def check_examples(examples: Sequence[Any], pairs: Iterable[Pair]) -> None:
     """Every example is one of ``pairs``, once, with the same scores."""
     known = {pair.key: pair for pair in pairs}
-    keys = [(e.document, e.dst, e.src) for e in examples]
+    keys = [key_of(example) for example in examples]
     assert len(set(keys)) == len(keys)
     for key, example in zip(keys, examples, strict=True):
         assert key in known, f"{key} is not above average"
         assert math.isclose(example.multiple, known[key].multiple, rel_tol=NEAR)
         assert math.isclose(example.attention, known[key].attention, rel_tol=NEAR)
+        write = known[key].write
+        assert (example.write is None) == (write is None)
+        assert write is None or math.isclose(example.write, write, rel_tol=NEAR)
 
 
 def check_ranking(
@@ -218,7 +299,7 @@ def check_ranking(
     """
     check_examples(examples, pairs)
     known = {pair.key: pair for pair in pairs}
-    got = [known[(e.document, e.dst, e.src)] for e in examples]
+    got = [known[key_of(example)] for example in examples]
     sure = [pair for pair in pairs if pair.multiple > 1 + NEAR]
     if one_per_document:
         assert len({pair.document for pair in got}) == len(got)
@@ -233,7 +314,8 @@ def check_ranking(
         sure = [pair for pair in pairs if pair.document in documents]
 
     assert min(limit, len(sure)) <= len(got) <= min(limit, len(pairs))
-    maybe = [pair for pair in pairs if pair in sure or pair in got]
+    either = {pair.key for pair in [*sure, *got]}
+    maybe = [pair for pair in pairs if pair.key in either]
     wanted = [score(pair) for pair in ranked(maybe, score, reverse=reverse)][: len(got)]
     np.testing.assert_allclose([score(pair) for pair in got], wanted, rtol=NEAR, atol=0)
     if len(got) < len(sure):
@@ -244,7 +326,7 @@ def check_ranking(
     else:
         assert {pair.key for pair in sure} <= {pair.key for pair in got}
     # What scores exactly the same comes in the order of its place.
-    reported = [e.multiple if score is by_multiple else e.attention for e in examples]
+    reported = [float(score(example)) for example in examples]
     for i in range(1, len(got)):
         if reported[i] == reported[i - 1]:
             assert got[i - 1].key < got[i].key

@@ -30,6 +30,7 @@ TIERS = [
         "attn.describe.prompts",
         "attn.hub",
         "attn.index",
+        "attn.kernel",
         "attn.layers",
         "attn.lists",
         "attn.metrics",
