@@ -71,7 +71,8 @@ class Example:
     ``dst`` and ``src`` count from the window's first position. ``token`` is the source token's
     text. ``row`` (source,) holds the attention of the whole row, 0..1, or None where the index
     keeps the pair alone. ``write`` is the attention times the norm of what the source's value
-    writes, in units of the residual stream, or None where the scan kept no write scores.
+    writes, in units of the residual stream, or None where the scan kept no write scores or the
+    index keeps the pair alone.
     """
 
     head: HeadId

@@ -180,8 +180,10 @@ class Index:
         if self.manifest.short:
             said.append(f"Skipped {self.manifest.short} documents of fewer than two tokens.")
         if self.manifest.without_attention:
-            layers = ", ".join(map(str, self.manifest.without_attention))
-            said.append(f"Layers {layers} of {self.manifest.model} have no attention: left out.")
+            layers = self.manifest.without_attention
+            some = f"Layers {', '.join(map(str, layers))}" if layers[1:] else f"Layer {layers[0]}"
+            have = "have" if layers[1:] else "has"
+            said.append(f"{some} of {self.manifest.model} {have} no attention: left out.")
         bad = [HeadId(int(a), int(b)) for a, b in np.argwhere(self._heads["nonfinite"] > 0)]
         if bad:
             rows = int(self._heads["nonfinite"].sum())
@@ -342,17 +344,18 @@ class Index:
             wanted = self._numbers_of(token, regex)
             mine = np.isin(table["token"], wanted)
             listed, cut = self._listed(head, wanted)
-            kept = listed.join(kept.only(np.isin(kept.token, wanted)))
+            kept = kept.only(np.isin(kept.token, wanted)).join(listed)
             if destination is None:
                 matching = int(table["source_pairs"][mine].sum())
-                last = np.zeros(len(kept), bool)
-                last[: len(cut)] = cut
+                last = np.isin(kept.places(), listed.places()[cut])
         if destination is not None:
             wanted = self._numbers_of(destination, regex)
             if token is None:
                 mine = np.isin(table["token"], wanted)
                 matching = int(table["destination_pairs"][mine].sum())
             kept = kept.only(np.isin(self._destinations(kept), wanted))
+        if by == "write":  # which the pairs that are kept without their rows lack
+            kept = kept.only(~np.isnan(kept.write))
         order = kept.order(kept.score(by), reverse=reverse)
         exact = len(kept) == matching
         if not exact and last is not None and last.any() and by == "multiple" and not reverse:
