@@ -218,7 +218,7 @@ class ModelSession:
         a layer that has no attention.
         """
         head.check(self.n_layers, self.n_heads)
-        self._need_attention(head.layer)
+        self.need_attention(head.layer)
         kept: list[Tensor] = []
         self.observe(
             torch.as_tensor(ids)[None],
@@ -233,10 +233,17 @@ class ModelSession:
         Raises :class:`HeadError` for a layer without attention.
         """
         HeadId(layer, 0).check(self.n_layers, self.n_heads)
-        self._need_attention(layer)
+        self.need_attention(layer)
         if n not in self._visible:
             self.observe(torch.zeros((1, n), dtype=torch.int64), lambda reading: None)
         return self._visible[n][layer]
+
+    def need_attention(self, layer: int) -> None:
+        """Raise :class:`HeadError` for a layer that has no attention."""
+        if layer in self.without_attention:
+            raise HeadError(
+                f"Layer {layer} of {self.name} has no attention: choose a head of another layer."
+            )
 
     @cached_property
     def _grams(self) -> dict[int, Tensor]:
@@ -254,12 +261,6 @@ class ModelSession:
         w_v, b_v = attn.W_V.to(hidden.dtype), attn.b_V  # (head, d_model, d_head), (head, d_head)
         values: Tensor = hidden[:, None] @ w_v
         return values if b_v is None else values + b_v[:, None].to(hidden.dtype)
-
-    def _need_attention(self, layer: int) -> None:
-        if layer in self.without_attention:
-            raise HeadError(
-                f"Layer {layer} of {self.name} has no attention: choose a head of another layer."
-            )
 
     def _batch(self, ids: Any) -> Tensor:
         batch = torch.as_tensor(ids).to(self.device, torch.int64)

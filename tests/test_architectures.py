@@ -332,7 +332,8 @@ class TestHybrid:
         assert session.pattern([5, 6, 7], HeadId(1, 1)).shape == (3, 3)
 
     def test_the_index_says_so(self, index: Index) -> None:
-        assert any("Layers 0" in warning for warning in index.warnings())
+        name = index.manifest.model
+        assert index.warnings() == [f"Layer 0 of {name} has no attention: left out."]
 
     def test_it_has_neither_numbers_nor_examples(self, index: Index) -> None:
         head = HeadId(0, 2)

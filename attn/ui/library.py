@@ -121,7 +121,8 @@ def longest(manifest: Manifest) -> int:
 def read_layer(manifest: Manifest, ids: tuple[int, ...], layer: int) -> LayerReading:
     """Run the index's model on token ids and keep one layer's patterns.
 
-    Raises IndexMismatch when the model is no longer the one that was scanned.
+    Raises IndexMismatch when the model is no longer the one that was scanned, HeadError for a layer
+    without attention.
     """
     return _read_layer(manifest.model, manifest.dtype, manifest.weights, ids, layer)
 
@@ -136,6 +137,7 @@ def _read_layer(
             f"The index was made with other weights of {model} than those on this machine: "
             f"scan again, or choose another index."
         )
+    session.need_attention(layer)
     kept: list[LayerReading] = []
 
     def keep(reading: Reading) -> None:

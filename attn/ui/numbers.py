@@ -52,13 +52,14 @@ def numbers(view: View) -> None:
 
 
 def _number(metric: Metric, value: float, everyone: np.ndarray) -> None:
-    rank = int((everyone > value).sum()) + 1
+    known = np.isfinite(value)  # not in a layer without attention, or where no row counts
+    rank = f"{int((everyone > value).sum()) + 1} of {int(np.isfinite(everyone).sum())}"
     st.metric(
         metric.title.replace(" on random tokens", ", random")
         if metric.low_high[1] is not None
         else f"{metric.title} ({metric.unit})",
-        f"{value:.3f}" if metric.low_high[1] is not None else f"{value:.2f}",
-        f"{rank} of {everyone.size}",
+        (f"{value:.3f}" if metric.low_high[1] is not None else f"{value:.2f}") if known else "none",
+        rank if known else None,
         delta_color="off",
         delta_arrow="off",
         help=f"{metric.text} `{metric.formula}`. {metric.warning}",
