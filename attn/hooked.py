@@ -2,6 +2,7 @@
 
 Their attention modules give their pattern back next to their output, so a hook on each shows it.
 Only models of :data:`MODULES` are read so, each of them tested against its own eager attention.
+With half precision their patterns are half precise too: near ties of a ranking may fall otherwise.
 """
 
 from __future__ import annotations
