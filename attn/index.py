@@ -36,9 +36,9 @@ class TokenRow:
     """What a head gave one token as a source, or did from it as a destination.
 
     ``count`` how often it occurs in the corpus; ``pairs`` above average; ``mass`` attention summed
-    over all rows (as a destination: what its rows do not leave at the first position); ``lift`` the
-    mass as a multiple of what a uniform head would give (as a destination: mass a row);
-    ``maximum`` its best multiple.
+    over all rows, without what rests on the first position where the scan skipped it (as a
+    destination: what its rows do not leave there); ``lift`` the mass as a multiple of what a
+    uniform head would give (as a destination: mass a row); ``maximum`` its best multiple.
     """
 
     token: str

@@ -52,12 +52,13 @@ def _tokens(index: Index, head: HeadId) -> str:
         pairs = index.pairs(head)
         return f"Only {pairs:,} pairs are above average, too few to say which tokens it looks at."
     most = rows[:3]
-    total = sum(row.mass for row in index.sources(head) if row.maximum > 0)
+    total = sum(row.mass for row in index.sources(head))
+    whole = "what is not at rest" if index.manifest.skip_first else "its attention"
     share = sum(row.mass for row in most) / total if total else 0.0
     favoured = sorted(rows, key=lambda row: (-row.lift, row.token))[:3]
     return (
-        f"The tokens it looks at most are {_quoted(most)}, with {_percent(share)} of what is not "
-        f"at rest; for how often they stand in view, it favours {_quoted(favoured, lift=True)}."
+        f"The tokens it looks at most are {_quoted(most)}, with {_percent(share)} of {whole}; "
+        f"for how often they stand in view, it favours {_quoted(favoured, lift=True)}."
     )
 
 
