@@ -19,7 +19,37 @@ _ATANH = tuple(np.float32(2 / np.log(2) / k) for k in (1, 3, 5, 7, 9))
 _FAST = {"reassoc", "contract", "nnan", "ninf", "nsz"}  # every pattern given is finite
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+
+
+@_compiled
+def _highest(row: Any) -> Any:
+    most = np.float32(0)
+    for src in range(len(row)):
+        most = row[src] if row[src] > most else most
+    return most
+
+
+@_compiled
+def _entropy(row: Any, bits: Any, mantissa: Any, exponent: Any) -> Any:
+    """``-sum a log2 a`` of a row; the last two are room for as many numbers as it has."""
+    a1, a3, a5, a7, a9 = _ATANH
+    mantissa, exponent = mantissa[: len(row)], exponent[: len(row)]
+    for src in range(len(bits)):
+        power = (bits[src] - _SPLIT) >> np.int32(23)
+        mantissa[src] = bits[src] - (power << np.int32(23))
+        exponent[src] = np.float32(power)
+    real = mantissa.view(np.float32)
+    one, entropy = np.float32(1), np.float32(0)
+    for src in range(len(row)):
+        s = (real[src] - one) / (real[src] + one)
+        s2 = s * s
+        log2 = s * (a1 + s2 * (a3 + s2 * (a5 + s2 * (a7 + s2 * a9)))) + exponent[src]
+        entropy -= row[src] * log2
+    return entropy
+
+
+@_compiled
 def walk(
     first: int,  # of the windows to walk over
     stop: int,
@@ -27,7 +57,6 @@ def walk(
     bits: Any,  # the same memory as int32
     rows: Any,  # (window, head, dst) float32: not 0 where a row counts
     visible: Any,  # (window, dst) float32
-    masks: Any,  # (window, mask, dst, src) float32
     causal: bool,
     skip_first: bool,
     chance: Any,  # (window, dst, src) int64: the order of a pair in a sample
@@ -35,7 +64,6 @@ def walk(
     least_attention: Any,  # (head,) float32
     most_multiple: Any,  # (head,) float32: of those nearest above average
     most_chance: Any,  # (head, bin) int64, by the bin of the pair's attention
-    on_masks: Any,  # out: (window, head, mask) float32
     row_sums: Any,  # out: (window, head, 3) float32: sink, entropy, concentration
     by_offset: Any,  # out: (window, head, offset) float32, the largest dst - src first
     mass: Any,  # out: (window, head, src) float32
@@ -49,57 +77,36 @@ def walk(
 ) -> None:
     """Walk over the windows from ``first`` to ``stop``; what is marked out is filled in."""
     n_heads, n_dst, n_src = pattern.shape[1:]
-    n_masks = masks.shape[1]
-    a1, a3, a5, a7, a9 = _ATANH
-    mantissa_bits = np.empty(n_src, np.int32)
-    mantissa = mantissa_bits.view(np.float32)
-    exponent = np.empty(n_src, np.float32)
+    mantissa, exponent = np.empty(n_src, np.int32), np.empty(n_src, np.float32)
     last_bin = of_bin.shape[2] - 1
     begin = 1 if skip_first else 0
     for window in range(first, stop):
         for head in range(n_heads):
-            off = by_offset[window, head]
-            total = mass[window, head]
-            best_of = best_source[window, head]
-            least = least_multiple[window, head]
             count = 0
             for dst in range(n_dst):
                 if rows[window, head, dst] == 0:
                     continue
-                row = pattern[window, head, dst]
-                times = visible[window, dst]
                 end = dst + 1 if causal else n_src
-                start = n_src - 1 - dst
-                for src in range(end):
-                    off[start + src] += row[src]
+                times = visible[window, dst]
+                # Slices of one length: loops over them are free of index checks and vectorise.
+                row = pattern[window, head, dst, :end]
+                row_bits = bits[window, head, dst, :end]
+                offsets = by_offset[window, head, n_src - 1 - dst : n_src - 1 - dst + end]
+                total = mass[window, head, :end]
+                for src in range(len(row)):
+                    offsets[src] += row[src]
+                for src in range(len(row)):
                     total[src] += row[src]
-                for mask in range(n_masks):
-                    on = masks[window, mask, dst]
-                    mass_on = np.float32(0)
-                    for src in range(end):
-                        mass_on += row[src] * on[src]
-                    on_masks[window, head, mask] += mass_on
-                row_bits = bits[window, head, dst]
-                for src in range(end):
-                    power = (row_bits[src] - _SPLIT) >> 23
-                    mantissa_bits[src] = row_bits[src] - (power << 23)
-                    exponent[src] = power
-                entropy = np.float32(0)
-                most = np.float32(0)
-                for src in range(end):
-                    s = (mantissa[src] - np.float32(1)) / (mantissa[src] + np.float32(1))
-                    s2 = s * s
-                    log2 = s * (a1 + s2 * (a3 + s2 * (a5 + s2 * (a7 + s2 * a9)))) + exponent[src]
-                    entropy -= row[src] * log2
-                    most = max(most, row[src])
                 row_sums[window, head, 0] += row[0]
-                row_sums[window, head, 1] += entropy
-                row_sums[window, head, 2] += most
-                highest = np.float32(0)
-                for src in range(begin, end):
-                    score = row[src] * times
-                    best_of[src] = max(best_of[src], score)
-                    highest = max(highest, score)
+                row_sums[window, head, 1] += _entropy(row, row_bits, mantissa, exponent)
+                row_sums[window, head, 2] += max(row[0], _highest(row[1:]))
+
+                others = row[begin:]
+                best_of = best_source[window, head, begin:end]
+                for src in range(len(others)):
+                    score = others[src] * times
+                    best_of[src] = score if score > best_of[src] else best_of[src]
+                highest = _highest(others) * times
                 best_row[window, head, dst] = highest
                 if highest <= 1:
                     continue
@@ -109,11 +116,10 @@ def walk(
                     if score > 1:
                         above += 1
                         of_source[window, head, src] += 1
-                        power = 126 - (bits[window, head, dst, src] >> 23)
-                        power = min(max(power, 0), last_bin)
+                        power = min(max(126 - (row_bits[src] >> 23), 0), last_bin)
                         of_bin[window, head, power] += 1
                         if (
-                            score >= least[src]
+                            score >= least_multiple[window, head, src]
                             or row[src] >= least_attention[head]
                             or score <= most_multiple[head]
                             or chance[window, dst, src] <= most_chance[head, power]

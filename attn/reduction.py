@@ -85,15 +85,15 @@ def reduce_pattern(
     n, n_src = len(pattern), pattern.shape[3]
     visible = visible.expand(n, -1).float()
     walk = _walk_compiled if pattern.device.type == "cpu" else _walk
-    on_masks, row_sums, offsets, *others = walk(
-        pattern, rows, visible, masks, gate, skip_first, causal
-    )
+    row_sums, offsets, *others = walk(pattern, rows, visible, gate, skip_first, causal)
+    even = bool((rows == rows[:, :1]).all())  # no head has a row that another lacks
+    held = pattern if even else pattern * rows[..., None]
     by_row = [
         row_sums[..., COMPILED.index(name)] if name in COMPILED else (rule(pattern) * rows).sum(-1)
         for name, rule in ROW_SUMS.items()
     ]
     return Reduced(
-        on_masks,
+        torch.bmm(held.reshape(n, -1, masks.shape[1]), masks),
         offsets @ offset_weights(n_src, causal, pattern.device),
         torch.stack(by_row, -1),
         _written(pattern, rows, norms),
@@ -105,7 +105,6 @@ def _walk_compiled(
     pattern: Tensor,
     rows: Tensor,
     visible: Tensor,
-    masks: Tensor,
     gate: Gate,
     skip_first: bool,
     causal: bool,
@@ -115,16 +114,15 @@ def _walk_compiled(
 
     n, heads, n_dst, n_src = pattern.shape
     pattern = pattern.contiguous()
-    n_masks, n_offsets = masks.shape[2], n_src if causal else 2 * n_src - 1
+    n_offsets = n_src if causal else 2 * n_src - 1
     real = [
         np.zeros((n, heads, size), np.float32)
-        for size in (n_masks, len(COMPILED), n_offsets, n_src, n_src, n_dst)
+        for size in (len(COMPILED), n_offsets, n_src, n_src, n_dst)
     ]
     whole = [np.zeros((n, heads, size), np.int64) for size in (n_src, n_dst, ATTENTION_BINS)]
     found = np.empty((n, heads, n_dst * n_src), np.int32)
     n_found = np.zeros((n, heads), np.int64)
-    by_mask = masks.mT.reshape(n, n_masks, n_dst, n_src)
-    given = (pattern, pattern.view(torch.int32), rows, visible, by_mask)
+    given = (pattern, pattern.view(torch.int32), rows, visible)
     bounds = (gate.order, gate.multiple, gate.attention, gate.nearest, gate.chance)
     arrays = [tensor.contiguous().numpy() for tensor in given]
     limits = [tensor.contiguous().numpy() for tensor in bounds]
@@ -140,10 +138,10 @@ def _walk_compiled(
     cell = np.concatenate([cells[i, :k] for i, k in enumerate(n_found.reshape(-1))])
     above = cell // n_src
     column = torch.from_numpy((cell - above * n_src).astype(np.int64))
-    on_masks, row_sums, by_offset, mass, best_source, best_row = map(torch.from_numpy, real)
+    row_sums, by_offset, mass, best_source, best_row = map(torch.from_numpy, real)
     of_source, of_row, of_bin = map(torch.from_numpy, whole)
     row = torch.from_numpy(owner * n_dst + above)
-    sums = (on_masks, row_sums, by_offset)
+    sums = (row_sums, by_offset)
     return *sums, mass, best_source, of_source, best_row, of_row, of_bin, row, column
 
 
@@ -156,7 +154,6 @@ def _walk(
     pattern: Tensor,
     rows: Tensor,
     visible: Tensor,
-    masks: Tensor,
     gate: Gate,
     skip_first: bool,
     causal: bool,
@@ -178,7 +175,6 @@ def _walk(
 
     by_row = [ROW_SUMS[name](held).sum(-1) for name in COMPILED]
     return (
-        torch.bmm(held.view(n, heads, n_dst * n_src), masks),
         torch.stack(by_row, -1),
         _by_offset(held, causal),
         held.sum(2),

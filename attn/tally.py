@@ -162,7 +162,9 @@ class LayerTally:
         self.pairs += reduced.of_row.sum((0, 2))
         where = torch.searchsorted(self.tokens, batch.tokens.reshape(-1))
         mass, even = reduced.mass, _uniform(batch.counted, visible, self.causal)
-        if self.skip_first:  # what rests there says nothing of the token that happens to stand there
+        if (
+            self.skip_first
+        ):  # what rests there says nothing of the token that happens to stand there
             mass[..., 0] = 0
             even[:, 0] = 0
         for table, some in (
