@@ -161,14 +161,12 @@ class LayerTally:
         self.attention += reduced.of_bin.sum(0)
         self.pairs += reduced.of_row.sum((0, 2))
         where = torch.searchsorted(self.tokens, batch.tokens.reshape(-1))
-        mass, even = reduced.mass, _uniform(batch.counted, visible, self.causal)
-        if (
-            self.skip_first
-        ):  # what rests there says nothing of the token that happens to stand there
-            mass[..., 0] = 0
+        even = _uniform(batch.counted, visible, self.causal)
+        if self.skip_first:  # what rests there says nothing of the token that stands there
+            reduced.mass[..., 0] = 0
             even[:, 0] = 0
         for table, some in (
-            (self.sources, (reduced.of_source, _whole(mass), reduced.best_source)),
+            (self.sources, (reduced.of_source, _whole(reduced.mass), reduced.best_source)),
             (self.destinations, (reduced.of_row, _whole(moving), reduced.best_row)),
         ):
             table.add(where, *(part.transpose(0, 1).reshape(heads, -1) for part in some))
