@@ -178,7 +178,9 @@ class Index:
         """What to know before believing the numbers, in sentences."""
         said = list(self.manifest.notices)
         if self.manifest.short:
-            said.append(f"Skipped {self.manifest.short} documents of fewer than two tokens.")
+            n = self.manifest.short
+            what = "document" if n == 1 else "documents"
+            said.append(f"Skipped {n} {what} of fewer than two tokens.")
         if self.manifest.without_attention:
             layers = self.manifest.without_attention
             some = f"Layers {', '.join(map(str, layers))}" if layers[1:] else f"Layer {layers[0]}"
@@ -188,10 +190,13 @@ class Index:
         if bad:
             rows = int(self._heads["nonfinite"].sum())
             heads = ", ".join(map(str, bad[:8])) + (" and others" if len(bad) > 8 else "")
-            better = "bfloat16 or float32" if self.manifest.dtype == "float16" else "float32"
+            remedy = {
+                "float16": "scan with --dtype bfloat16 or float32",
+                "bfloat16": "scan with --dtype float32",
+            }.get(self.manifest.dtype, "no dtype is wider, so check the model's weights")
             said.append(
-                f"Left out {rows:,} rows of {heads} whose attention is not finite: "
-                f"scan with --dtype {better}."
+                f"Left out {rows:,} rows of {heads} whose attention is not finite "
+                f"in {self.manifest.dtype}: {remedy}."
             )
         return said
 
@@ -221,6 +226,7 @@ class Index:
 
     def sources(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
         """What the head gave each token of the whole corpus, the largest mass first."""
+        self._check(head)
         return self._token_rows(head, "source", self.uniform(head.layer) / _FIXED, n)
 
     def destinations(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
@@ -230,7 +236,6 @@ class Index:
     def _token_rows(
         self, head: HeadId, side: str, even: np.ndarray, n: int | None
     ) -> list[TokenRow]:
-        self._check(head)
         table = self._tokens(head)
         mass = table[f"{side}_mass"] / _FIXED
         rows = []

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attn.corpus import load_corpus
+from attn.corpus import Document, load_corpus
 from attn.errors import (
     AttnError,
     HeadError,
@@ -26,11 +26,18 @@ from attn.errors import (
 )
 from attn.heads import HeadId
 from attn.index import Index, find_indexes, verify
+from attn.metrics import METRICS
 from attn.scan import Plan, scan
+from attn.store import sealed
+from attn.summary import summary
 from tests.conftest import DOCUMENTS, Tiny
 
 HEAD = HeadId(1, 2)
 PLAN = Plan(ctx=64, top=25, sample=30)
+FILES = [
+    "heads.parquet", "documents.parquet", "vocabulary.parquet",
+    "examples/L01.parquet", "tokens/L01.parquet", "pairs/L01.parquet",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +60,11 @@ def index(whole: Path) -> Index:
 
 
 def change_manifest(folder: Path, **values: Any) -> None:
+    """Another manifest, sealed like one that was written so."""
     path = folder / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    before = json.loads(path.read_text())
+    del before["seal"]
+    path.write_text(sealed(before | values))
 
 
 def flip(path: Path, place: int) -> None:
@@ -90,7 +100,7 @@ class TestOpen:
             Index.open(tmp_path)
         check_sentence(caught.value)
 
-    @pytest.mark.parametrize("version", [0, 1, "2", None, 99])
+    @pytest.mark.parametrize("version", [0, 1, 3, "2", None, 99])
     def test_another_version(self, copy: Path, version: Any) -> None:
         change_manifest(copy, format=version)
         with pytest.raises(IndexMismatch, match="scan again") as caught:
@@ -120,23 +130,26 @@ class TestOpen:
         with pytest.raises(AttnError):
             Index.open(copy).numbers(HEAD)
 
-    def test_flipped_bits_in_the_manifest_never_crash(self, copy: Path) -> None:
-        """Each is found on opening, on asking or by verify, or changes nothing but a name."""
+    def test_a_flipped_bit_in_the_manifest_is_found_on_opening(self, copy: Path) -> None:
         path = copy / "manifest.json"
         good = path.read_bytes()
-        for place in range(0, len(good), 7):
+        for place in range(len(good)):
             flip(path, place)
-            try:
-                index = Index.open(copy)
-                index.numbers(HEAD)
-                index.top(HEAD)
-                index.window(0)
-                verify(copy)
-            except AttnError as error:
-                check_sentence(error)
-            path.write_bytes(good)
+            with pytest.raises(IndexFailure) as caught:
+                Index.open(copy)
+            check_sentence(caught.value)
+        path.write_bytes(good)
+        verify(copy)
 
-    @pytest.mark.parametrize("name", ["heads.parquet", "documents.parquet", "examples/L01.parquet"])
+    @pytest.mark.parametrize("change", [b" ", b"\n", b"", b"{}"])
+    def test_a_manifest_that_is_longer_or_shorter(self, copy: Path, change: bytes) -> None:
+        path = copy / "manifest.json"
+        good = path.read_bytes()
+        path.write_bytes(good + change if change else good[:-1])
+        with pytest.raises(IndexDamaged):
+            Index.open(copy)
+
+    @pytest.mark.parametrize("name", FILES)
     def test_a_file_that_is_cut_or_missing(self, copy: Path, name: str) -> None:
         data = (copy / name).read_bytes()
         (copy / name).write_bytes(data[: len(data) // 2])
@@ -152,24 +165,43 @@ class TestOpen:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("name", ["heads.parquet", "documents.parquet", "examples/L01.parquet"])
+    def test_every_file_is_one_that_is_tested(self, copy: Path) -> None:
+        files = {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()}
+        kinds = {name.replace("L00", "L01") for name in files}
+        assert kinds == {*FILES, "manifest.json"}
+
+    @pytest.mark.parametrize("name", FILES)
     def test_a_flipped_bit_is_found(self, copy: Path, name: str) -> None:
         """verify finds every one; reading finds it, or gives the same answer as before."""
         path = copy / name
         good = path.read_bytes()
         wanted = answers(Index.open(copy))
-        silent = 0
+        found = 0
         for place in np.random.default_rng(0).integers(0, len(good), 40).tolist():
             flip(path, place)
             with pytest.raises(IndexDamaged, match=name):
                 verify(copy)
             try:
-                silent += answers(Index.open(copy)) != wanted
+                told = answers(Index.open(copy))
             except IndexDamaged as error:
                 check_sentence(error)
+                found += name in str(error)
+            else:
+                assert told == wanted
             path.write_bytes(good)
         verify(copy)
-        assert silent <= 2  # page checksums cover the data, not the names in the footer
+        assert found  # what is read is checked
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_bytes_of_zero_in_the_middle(self, copy: Path, name: str) -> None:
+        path = copy / name
+        data = bytearray(path.read_bytes())
+        data[4 : len(data) // 2] = bytes(len(data) // 2 - 4)
+        path.write_bytes(bytes(data))
+        with pytest.raises(IndexDamaged, match=name):
+            verify(copy)
+        with pytest.raises(IndexDamaged, match=name):
+            answers(Index.open(copy))
 
     def test_every_byte_of_the_footer(self, copy: Path) -> None:
         """The footer has no checksum: whatever is flipped there, no foreign exception comes out."""
@@ -207,6 +239,13 @@ def answers(index: Index) -> list[Any]:
             assert example.row is not None
             told.append((example.record(), example.row.tolist()))
     told.append([example.record() for example in index.random(HEAD, 5).examples])
+    told.append([example.record() for example in index.sampled_rows(HEAD, 5).examples])
+    told.append([example.record() for example in index.band(HEAD, 2, 5).examples])
+    for token in (" the", ",", "e"):
+        told.append([example.record() for example in index.top(HEAD, 12, token=token).examples])
+    told.append((index.sources(HEAD), index.destinations(HEAD)))
+    told.append((index.budget(HEAD), index.distances(HEAD)[1].tolist()))
+    told.append((index.attention_counts(HEAD).tolist(), index.warnings(), index.vocabulary))
     told.append([index.window(place) for place in (0, 4, 10)])
     return told
 
@@ -214,7 +253,12 @@ def answers(index: Index) -> list[Any]:
 class TestQuestions:
     @pytest.mark.parametrize("head", [HeadId(2, 0), HeadId(0, 4), HeadId(-1, 0), HeadId(99, 99)])
     def test_a_head_out_of_range(self, index: Index, head: HeadId) -> None:
-        for ask in (index.top, index.random, index.numbers, index.rows, index.pairs):
+        for ask in (
+            index.top, index.random, index.numbers, index.rows, index.pairs, index.nonfinite,
+            index.budget, index.distances, index.attention_counts, index.sampled_rows,
+            index.sources, index.destinations, lambda head: index.band(head, 0),
+            lambda head: index.top(head, token=" the"), lambda head: summary(index, head),
+        ):  # fmt: skip
             with pytest.raises(HeadError, match="L0H0 to L1H3") as caught:
                 ask(head)
             check_sentence(caught.value)
@@ -232,7 +276,10 @@ class TestQuestions:
             assert values.shape == (2, 4)
             assert values.dtype == np.float64
             assert np.isfinite(values).all()
-        assert len(index.metric_names) == 10
+        left_out = {"sink_write", "previous_write"}  # the scan kept no write scores
+        assert index.metric_names == tuple(name for name in METRICS if name not in left_out)
+        with pytest.raises(QueryError, match="sink_write"):
+            index.metric("sink_write")
 
     def test_callers_cannot_change_the_numbers(self, index: Index) -> None:
         name = index.metric_names[0]
@@ -257,8 +304,9 @@ class TestQuestions:
             index.random(HEAD, n)
 
     def test_questions_without_an_answer(self, index: Index) -> None:
-        with pytest.raises(QueryError, match="multiple or attention"):
-            index.top(HEAD, by="charm")
+        for name in ("charm", "write"):
+            with pytest.raises(QueryError, match=f"multiple, attention, not by '{name}'"):
+                index.top(HEAD, by=name)
         with pytest.raises(QueryError):
             index.top(HEAD, by="attention", reverse=True)
         for place in (-1, 3, len(DOCUMENTS), 10**9):  # 3 has one token and was left out
@@ -269,10 +317,13 @@ class TestQuestions:
     def test_a_token_filter(self, index: Index, token: str) -> None:
         ranking = index.top(HEAD, 10**6, token=token)
         assert [e.token for e in ranking.examples] == [token] * ranking.kept
+        assert ranking.exact
+        rows = [row for row in index.sources(HEAD) if row.token == token]
+        assert ranking.matching == sum(row.pairs for row in rows)
         kept = index.top(HEAD, 10**6).examples
         wanted = [e.record() for e in kept if e.token == token]
-        assert [e.record() for e in ranking.examples] == wanted
-        assert not ranking.exact
+        assert [e.record() for e in ranking.examples][: len(wanted)] == wanted
+        assert len(ranking.examples) >= min(PLAN.per_token, ranking.matching)
 
     def test_records_are_json(self, index: Index) -> None:
         for example in (*index.top(HEAD).examples, *index.random(HEAD).examples):
@@ -298,6 +349,9 @@ class TestQuestions:
             if text.isascii():
                 assert text.startswith("".join(window.texts))
             assert str(place + 1) in window.source
+            assert window.id == Document.make(place, text, "").id
+            with pytest.raises(QueryError):
+                index.window(place, 1)
 
     def test_heads_in_order(self, index: Index) -> None:
         assert [str(head) for head in index.heads()] == [
@@ -343,10 +397,13 @@ def test_reading_an_index_imports_no_torch(whole: Path) -> None:
 import sys
 from attn.heads import HeadId
 from attn.index import Index, verify
+from attn.summary import summary
 index = Index.open(sys.argv[1])
 head = HeadId(1, 2)
-index.top(head, token=' the'); index.random(head); index.numbers(head); index.window(0)
-verify(index.path)
+index.top(head, token=' the', destination='.', regex=True)
+index.random(head); index.band(head, 1); index.sampled_rows(head)
+index.numbers(head); index.window(0); index.sources(head); index.destinations(head)
+index.budget(head); index.warnings(); summary(index, head); verify(index.path)
 print(sorted({'torch', 'transformers', 'transformer_lens', 'streamlit'} & set(sys.modules)))
 """
     done = subprocess.run(

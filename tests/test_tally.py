@@ -111,11 +111,8 @@ class TestSums:
 class TestDerived:
     def test_spread(self) -> None:
         """Half at distance 1, half at distance 5: two either side of three."""
-        pattern = (
-            looks_at([max(d - 1, 0) for d in range(12)]),
-            looks_at([d - min(d, 5) for d in range(12)]),
-        )
-        got = values(tally_of(np.mean(pattern, 0)[None], list(range(20, 32)), min_row=5))
+        near, far = (looks_at([max(dst - k, 0) for dst in range(12)]) for k in (1, 5))
+        got = values(tally_of((near + far)[None] / 2, list(range(20, 32)), min_row=5))
         assert got["distance"][0] == pytest.approx(3)
         assert got["spread"][0] == pytest.approx(2)
 
