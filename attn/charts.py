@@ -12,6 +12,7 @@ colour vision. Shares of attention are drawn by their square root: 0.01 is a ten
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,9 @@ MAKO = (
     "#a0dfb9",
     "#def5e5",
 )
+PARTS = ("#8a94a6", "#4c6ef5", "#15aabf", "#fab005", "#f76707", "#be4bdb", "#adb5bd")
+"""The parts of a budget, sink first: apart in lightness as well as in hue."""
+
 MARK = "#f76707"
 """The colour that marks what is selected; nowhere in the scale."""
 
@@ -220,6 +224,40 @@ def pattern(
     }
     figure.update_xaxes(title="source: the token looked at", tickangle=-90, **axis)
     figure.update_yaxes(title="destination", range=[n - 0.5, -0.5], **axis)
+    return figure
+
+
+def budget(parts: Mapping[str, float], titles: Mapping[str, str]) -> Any:
+    """One bar that is a head's whole attention, cut into its parts; ``titles`` name them.
+
+    ``parts`` name → share, adding to 1.
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for i, (name, share) in enumerate(parts.items()):
+        figure.add_bar(
+            x=[share],
+            y=[""],
+            orientation="h",
+            name=titles[name],
+            text=f"{100 * share:.0f} %" if share >= 0.06 else "",
+            textposition="inside",
+            insidetextanchor="middle",
+            marker={"color": PARTS[i % len(PARTS)], "line": {"width": 0}},
+            hovertemplate=f"{titles[name]}: {100 * share:.2f} %<extra></extra>",
+        )
+    figure.update_layout(
+        barmode="stack",
+        height=120,
+        margin={"l": 0, "r": 0, "t": 4, "b": 4},
+        paper_bgcolor=_CLEAR,
+        plot_bgcolor=_CLEAR,
+        dragmode=False,
+        legend={"orientation": "h", "y": -0.1, "yanchor": "top", "traceorder": "normal"},
+    )
+    figure.update_xaxes(range=[0, 1], visible=False, fixedrange=True)
+    figure.update_yaxes(visible=False, fixedrange=True)
     return figure
 
 

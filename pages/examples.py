@@ -12,6 +12,7 @@ from attn.ui import (
     ORDERS,
     View,
     ask,
+    destination_filter,
     example_card,
     headline,
     nothing,
@@ -24,7 +25,10 @@ HELP = {
     "order": "Ranked: the strongest pairs first. Reversed: those nearest above average first. "
     "Random: drawn evenly from all pairs above average.",
     "token": "The exact text of the source token, a space before it written as · or a space.",
-    "by": "Multiple: attention times how many sources the row sees. Attention: the plain share.",
+    "by": "Multiple: attention times how many sources the row sees. Attention: the plain share. "
+    "Write: attention times the length of what the source's value writes.",
+    "to": "The exact text of the destination token. Looks among the examples that the index keeps.",
+    "regex": "Both token filters are regular expressions, found anywhere in a token.",
     "one": "Only the best pair of each document, so that one text cannot fill the list.",
     "seed": "Another seed draws other examples; the same one the same.",
 }
@@ -39,13 +43,15 @@ def controls(view: View) -> None:
             format_func=str.capitalize, **keep,
         )  # fmt: skip
         token_picker(view.index, view.head, HELP["token"])
+        destination_filter(HELP["to"], HELP["regex"])
         st.number_input("Rows", 1, MOST_ROWS, key="rows", width=100, **keep)
         if order == "random":
             st.number_input("Seed", 0, 2**31, key="seed", width=110, help=HELP["seed"], **keep)
             return
         if order == "ranked":
+            scores = BY if view.index.manifest.write else BY[:2]
             st.segmented_control(
-                "By", BY, key="by", required=True, help=HELP["by"],
+                "By", scores, key="by", required=True, help=HELP["by"],
                 format_func=str.capitalize, **keep,
             )  # fmt: skip
         st.toggle("One per document", key="one", help=HELP["one"], **keep)
@@ -57,7 +63,7 @@ def body(view: View) -> None:
     controls(view)
     ranking = ask(view.index, view.head)
     if not ranking.examples:
-        nothing(view.index, view.head)
+        nothing(view.index, view.head, ranking)
         return
     st.markdown(headline(ranking))
     show_legend()

@@ -16,6 +16,9 @@ WORDS = r"""
 | multiple | `a × visible(dst)`: how many times the row's average this source got |
 | sink | the first position, where heads rest. It is left out of the rankings, and its mass is reported |
 | above average | a pair with multiple over 1, in a row from `min_row` on (10 unless the scan said otherwise), its source not the first position |
+| write | `a × ‖v_src · W_O‖`: attention weighted by the length of what the source's value moves; kept where the scan asked for it |
+| budget | all attention of a head, cut into parts that do not overlap: first position, self, previous token, earlier same token, induction, punctuation and line ends, the rest; a pair counts in the first that claims it |
+| lift | a source token's attention over what a head that spreads every row evenly would give it |
 | example | one document, destination and source, with its scores and its row |
 | head | `L10H7`: layer 10, head 7, both counted from 0, everywhere |
 | scan, index | running the model over a corpus once, and what that leaves for the pages to read |
@@ -47,7 +50,11 @@ RANKINGS = """
 - **Reversed**: the pairs nearest above average, the lowest multiple over 1 first.
 - **Random**: drawn evenly, without replacement, from all pairs above average; the seed decides.
 - **One per document**: the best pair of each document.
-- A **source token** filter looks among the examples that the index keeps, and says so.
+- A **source token** filter by multiple is exact over the whole corpus: the index keeps the best
+  pairs of every source token. Other filters look among the examples that it keeps, and say so.
+- **Bands**: drawn evenly from the pairs whose attention is below 1/16, then up to 1/8, 1/4, 1/2
+  and 1.
+- **Token tables** count every row of the corpus; the first position is left out of them.
 """
 
 

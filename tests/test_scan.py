@@ -293,7 +293,7 @@ class TestScanning:
         assert index.manifest.documents == len(DOCUMENTS) - 1
         assert index.manifest.short == 1
         said = [notice for notice in index.warnings() if "two tokens" in notice]
-        assert said == ["Skipped 1 documents of fewer than two tokens."]
+        assert said == ["Skipped 1 document of fewer than two tokens."]
         assert index.window(place + 1).document == place + 1
         with_bos = Index.open(scan(llama.session, corpus, SMALL, out=tmp_path))
         assert (with_bos.manifest.short, with_bos.warnings()) == (0, [])

@@ -8,6 +8,7 @@ from attn.ui.numbers import best_heads, explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
 from attn.ui.ranking import (
     ask,
+    destination_filter,
     example_card,
     headline,
     nothing,
@@ -28,6 +29,7 @@ __all__ = [
     "all_heads",
     "ask",
     "best_heads",
+    "destination_filter",
     "example_card",
     "explain",
     "headline",

@@ -5,11 +5,28 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from attn import charts
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index import Index, TokenRow
 from attn.metrics import METRICS, Metric
+from attn.summary import summary
+from attn.texts import shown
+from attn.ui.notices import plain
 from attn.ui.router import page_link
 from attn.ui.sidebar import View
+
+MAIN = (
+    "induction", "duplicate", "previous", "self", "sink", "entropy", "distance",
+    "induction_random", "duplicate_random", "previous_random",
+)  # fmt: skip
+"""The metrics that show at once; the others unfold."""
+
+PART_TITLES = {
+    "sink": "First position", "self": "Self", "previous": "Previous token",
+    "duplicate": "Earlier same token", "induction": "Induction",
+    "punctuation": "Punctuation, line ends", "rest": "The rest",
+}  # fmt: skip
+MOST_TOKENS = 200
 
 
 def explain(metric: Metric) -> str:
@@ -37,18 +54,64 @@ def selected(view: View) -> None:
 
 
 def numbers(view: View) -> None:
-    """Every metric of the selected head, and its place among all heads."""
+    """What the selected head does: in words, by budget, by token, and in every metric."""
     index, head = view.index, view.head
     st.subheader(f"Head {head} in numbers", anchor=False)
-    with st.grid(5, min_column_width=170, gap="xsmall"):
-        for name, value in index.numbers(head).items():
-            _number(METRICS[name], value, index.metric(name))
+    st.markdown(plain(summary(index, head)))
+    if not index.rows(head):
+        return
+    st.plotly_chart(
+        charts.budget(index.budget(head), PART_TITLES), key="budget", config=charts.config()
+    )
+    found = index.numbers(head)
+    _cards(view, {name: found[name] for name in MAIN if name in found})
     st.caption(
         f"Means over {index.rows(head):,} rows; {index.pairs(head):,} pairs above average. The "
         "small number is the head's place among all, the highest first."
     )
-    if index.nonfinite(head):
-        st.warning(f"{index.nonfinite(head):,} rows are left out: their attention is not finite.")
+    with st.expander("All metrics"):
+        _cards(view, {name: value for name, value in found.items() if name not in MAIN})
+    with st.expander("Tokens it looks at, and from"):
+        left, right = st.columns(2, gap="medium")
+        with left:
+            _tokens("Looked at most, over the whole corpus", index.sources(head), "lift")
+        with right:
+            _tokens("From where it looks, not resting", index.destinations(head), "a row")
+
+
+def _cards(view: View, found: dict[str, float]) -> None:
+    with st.grid(5, min_column_width=170, gap="xsmall"):
+        for name, value in found.items():
+            _number(METRICS[name], value, view.index.metric(name))
+
+
+def _tokens(title: str, rows: list[TokenRow], lift: str) -> None:
+    """A token table, the largest mass first."""
+    st.markdown(f"**{title}**")
+    st.dataframe(
+        {
+            "token": [shown(row.token) for row in rows[:MOST_TOKENS]],
+            "mass": [row.mass for row in rows[:MOST_TOKENS]],
+            lift: [row.lift for row in rows[:MOST_TOKENS]],
+            "pairs": [row.pairs for row in rows[:MOST_TOKENS]],
+            "best": [row.maximum for row in rows[:MOST_TOKENS]],
+            "times": [row.count for row in rows[:MOST_TOKENS]],
+        },
+        column_config={
+            "mass": st.column_config.NumberColumn(format="%.1f", help="Attention, added up."),
+            lift: st.column_config.NumberColumn(
+                format="%.2f",
+                help="Mass over what a head that looks evenly would give it."
+                if lift == "lift"
+                else "Mass a row that begins at this token.",
+            ),
+            "pairs": st.column_config.NumberColumn(help="Pairs above average."),
+            "best": st.column_config.NumberColumn(format="%.1f×", help="Its best multiple."),
+            "times": st.column_config.NumberColumn(help="How often it stands in the corpus."),
+        },
+        hide_index=True,
+        height=320,
+    )
 
 
 def _number(metric: Metric, value: float, everyone: np.ndarray) -> None:

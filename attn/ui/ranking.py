@@ -52,7 +52,8 @@ def token_picker(index: Index, head: HeadId, help_text: str) -> None:
 
 
 def _typed(known: list[str]) -> None:
-    st.session_state["token"] = meant(st.session_state["token"], known)
+    if not st.session_state["regex"]:
+        st.session_state["token"] = meant(st.session_state["token"], known)
 
 
 def tokens_of(index: Index, head: HeadId) -> list[str]:
@@ -76,45 +77,68 @@ def meant(typed: str | None, known: list[str]) -> str | None:
 def ask(index: Index, head: HeadId) -> Ranking:
     """The examples that the page's switches ask for."""
     state = st.session_state
-    token = state["token"]
+    about = {"token": state["token"], "destination": state["to"], "regex": state["regex"]}
     if state["order"] == "random":
-        return index.random(head, state["rows"], seed=state["seed"], token=token)
+        return index.random(head, state["rows"], seed=state["seed"], **about)
     reverse = state["order"] == "reversed"
     return index.top(
         head,
         state["rows"],
         by="multiple" if reverse else state["by"],
-        token=token,
         reverse=reverse,
         one_per_document=state["one"],
+        **about,
     )
 
 
 def headline(ranking: Ranking) -> str:
     """What the rows are out of, as Markdown: "10 of 17,031 pairs above average"."""
-    token = st.session_state["token"]
     n, pairs = len(ranking.examples), f"{ranking.pairs:,}"
     plural = "pair" if ranking.pairs == 1 else "pairs"
-    if token is None and ranking.exact:
+    matching = ranking.matching
+    if ranking.exact and matching is None:
         return f"**{n} of {pairs} {plural} above average**"
+    if ranking.exact and matching is not None:
+        short = n < min(matching, st.session_state["rows"]) and not st.session_state["one"]
+        held = f" The index keeps the best {n}." if short else ""
+        return f"**{n} of {matching:,} that match**, out of {pairs} {plural} above average.{held}"
     match = "matching examples" if ranking.kept != 1 else "matching example"
     among = f"{ranking.kept:,} {match} that the index keeps"
-    return f"**{n} of {among}**, out of {pairs} {plural} above average"
+    known = "" if matching is None else f" of {matching:,} that match"
+    return f"**{n} of {among}**{known}, out of {pairs} {plural} above average"
 
 
-def nothing(index: Index, head: HeadId) -> None:
+def nothing(index: Index, head: HeadId, ranking: Ranking) -> None:
     """Say that there is no such example, and which tokens come near."""
     token, known = st.session_state["token"], tokens_of(index, head)
-    if token is None:
+    if not ranking.pairs:
         st.info("This head has no pair above average here.", icon=":material/search_off:")
+        return
+    where = "No pair above average" if ranking.exact else "No example that the index keeps"
+    if token is None or st.session_state["to"] or st.session_state["regex"]:
+        st.info(f"{where} matches these filters.", icon=":material/search_off:")
         return
     same = [other for other in known if other.strip().lower() == token.strip().lower()]
     near = ", ".join(shown(other) for other in same if other != token)
     st.info(
-        f"No example that the index keeps has the source token **{plain(shown(token))}**."
+        f"{where} has the source token **{plain(shown(token))}**."
         + (f" Near it: **{plain(near)}**." if near else ""),
         icon=":material/search_off:",
     )
+
+
+def destination_filter(help_text: str, regex_help: str) -> None:
+    """The filter by destination token, and whether both filters are expressions."""
+    st.text_input(
+        "Destination token", key="to", placeholder="any", help=help_text, width=150,
+        persist_state="session", on_change=_to_typed,
+    )  # fmt: skip
+    st.toggle("Regex", key="regex", help=regex_help, persist_state="session")
+
+
+def _to_typed() -> None:
+    typed = st.session_state["to"]
+    st.session_state["to"] = typed if st.session_state["regex"] else meant(typed, [])
 
 
 def show_legend() -> None:
@@ -126,7 +150,9 @@ def show_legend() -> None:
 def example_card(view: View, example: Example, rank: int) -> None:
     """One example, and its document's heat map where it is open."""
     manifest, place = view.index.manifest, f"{example.document}-{example.dst}-{example.src}"
-    window, opened = view.index.window(example.document), st.session_state["open"] == place
+    place += f"-{example.start}" if example.start else ""
+    window = view.index.window(example.document, example.start)
+    opened = st.session_state["open"] == place
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.html(example_head(example, window, rank))

@@ -70,6 +70,9 @@ def _fit(index: Index) -> None:
                 f"{manifest.model} does not have; its {name}s are 0 to {n - 1}: "
                 f"{name} {min(value, n - 1)} is shown."
             )
+    if st.session_state.get("by") == "write" and not manifest.write:
+        add_notice("The index has no write scores: multiple is used instead.")
+        st.session_state["by"] = "multiple"
     shape = (index.name, manifest.n_layers, manifest.n_heads)
     if st.session_state.get(_SHAPE, shape)[1:] != shape[1:]:
         # The sliders have other ends now, which makes them new widgets: hand them their values.
@@ -106,12 +109,13 @@ def about_index(index: Index | None) -> dict[str, str]:
         return {}
     manifest = index.manifest
     about = {"model": manifest.model, "corpus": manifest.corpus, "ctx": str(manifest.ctx)}
+    about |= {"skip": str(manifest.skip)} if manifest.skip else {}
     return about | ({"docs": str(manifest.docs)} if manifest.docs is not None else {})
 
 
 def asked_for() -> dict[str, str]:
     """What the link in the address bar says about how its index was made."""
-    names = ("model", "corpus", "docs", "ctx")
+    names = ("model", "corpus", "skip", "docs", "ctx")
     return {name: st.query_params[name] for name in names if st.query_params.get(name)}
 
 
@@ -155,6 +159,8 @@ def _pickers(choice: Choice) -> None:
             f"{plain(manifest.corpus)} · {manifest.documents:,} documents of up to "
             f"{manifest.ctx} tokens · {manifest.tokens:,} tokens"
         )
+        for warning in choice.entry.index.warnings():
+            st.caption(f":material/info: {plain(warning)}")
 
 
 def _label(entry: Entry) -> str:
@@ -182,8 +188,10 @@ def _take(entry: Entry) -> None:
     """Choose an index; layer and head move into its range without a word."""
     st.session_state["index"] = entry.name
     st.session_state["open"] = ""
-    st.session_state["token"] = None
+    st.session_state["token"] = st.session_state["to"] = None
     if entry.index:
+        if st.session_state["by"] == "write" and not entry.index.manifest.write:
+            st.session_state["by"] = "multiple"
         manifest = entry.index.manifest
         for name, n in (("layer", manifest.n_layers), ("head", manifest.n_heads)):
             st.session_state[name] = min(int(st.session_state.get(name) or 0), n - 1)

@@ -74,7 +74,7 @@ def _flag(text: str) -> bool:
 
 def _place(text: str) -> str:
     parts = text.split("-")
-    if text and (len(parts) != 3 or not all(part.isdecimal() for part in parts)):
+    if text and (len(parts) not in (3, 4) or not all(part.isdecimal() for part in parts)):
         raise ValueError(text)
     return text
 
@@ -88,7 +88,7 @@ def _optional(value: str | None) -> str:
 
 
 ORDERS = ("ranked", "reversed", "random")
-BY = ("multiple", "attention")
+BY = ("multiple", "attention", "write")
 
 PARAMS = (
     Param("index", "", "", str, "the name of an index"),
@@ -97,8 +97,10 @@ PARAMS = (
     Param("metric", "heads", "induction", str, "the name of a metric"),
     Param("lowest", "heads", False, _flag, "0 or 1", _bit),
     Param("order", "examples", "ranked", _choice(*ORDERS), "ranked, reversed or random"),
-    Param("by", "examples", "multiple", _choice(*BY), "multiple or attention"),
+    Param("by", "examples", "multiple", _choice(*BY), "multiple, attention or write"),
     Param("token", "examples", None, lambda text: text or None, "a token", _optional),
+    Param("to", "examples", None, lambda text: text or None, "a token", _optional),
+    Param("regex", "examples", False, _flag, "0 or 1", _bit),
     Param("rows", "examples", 10, _whole(1, MOST_ROWS), f"a whole number, 1 to {MOST_ROWS}"),
     Param("one", "examples", False, _flag, "0 or 1", _bit),
     Param("seed", "examples", 0, _whole(0, 2**31), "a whole number from 0"),

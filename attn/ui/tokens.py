@@ -16,6 +16,8 @@ from attn.texts import shown
 NEAR = 28
 """Tokens shown on each side of source and destination where a text is long."""
 
+NOT_KEPT = "not kept in the index: open the heat map"
+
 LONG = 200
 """Texts of more tokens than this begin folded."""
 
@@ -73,7 +75,7 @@ def example_head(example: Example, window: Window, rank: int) -> str:
     return (
         f'<div class="attn-head"><span class="attn-rank">{rank}</span>{token(example.token)}'
         f'<span class="attn-number"><b>{_multiple(example.multiple)}</b></span>'
-        f'<span class="attn-number">attention {example.attention:.3f}</span>'
+        f'<span class="attn-number">attention {example.attention:.3f}</span>{_write(example)}'
         f'<span class="attn-quiet">seen from {token(window.texts[example.dst])}{_apart(example)} '
         f"· {where}</span></div>"
     )
@@ -98,6 +100,12 @@ def shown_source(source: str) -> str:
 
 def _multiple(value: float) -> str:
     return f"{value:.1f}×" if value >= 10 else f"{value:.2f}×"
+
+
+def _write(example: Example) -> str:
+    told = "" if example.write is None else f"write {example.write:.3g}"
+    told += " · only the source’s shade is kept" if example.row is None else ""
+    return f'<span class="attn-number">{told}</span>' if told else ""
 
 
 def _apart(example: Example) -> str:
@@ -133,7 +141,10 @@ def _cut(n: int) -> str:
 
 def _span(example: Example, place: int, text: str, bos: bool) -> str:
     row = example.row
-    value = float(row[place]) if row is not None and place < len(row) else 0.0
+    if row is None:  # the index keeps this pair alone
+        value, known = (example.attention, True) if place == example.src else (0.0, False)
+    else:
+        value, known = float(row[place]) if place < len(row) else 0.0, True
     classes = [
         name
         for name, wanted in (
@@ -146,8 +157,7 @@ def _span(example: Example, place: int, text: str, bos: bool) -> str:
     marks = f' class="{" ".join(classes)}"' if classes else ""
     shade = math.sqrt(min(max(value, 0.0), 1.0)) if math.isfinite(value) else 0.0
     visible = example.multiple / example.attention if example.attention else 0.0
-    title = html.escape(
-        f"{place} {shown(text)}\nattention {value:.4f}\nmultiple {value * visible:.2f}×"
-    )
+    told = f"attention {value:.4f}\nmultiple {value * visible:.2f}×" if known else NOT_KEPT
+    title = html.escape(f"{place} {shown(text)}\n{told}")
     seen = html.escape(shown(text, " "))
     return f'<span{marks} style="--a:{shade:.3f}" title="{title}">{seen}</span>'

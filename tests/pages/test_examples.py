@@ -76,7 +76,7 @@ def test_source_token(start: Start, index: Index, typed: str) -> None:
 def test_a_token_without_examples_names_near_ones(start: Start) -> None:
     app = start("examples", layer=1, head=2, token="THE")
     assert not rows(app)
-    assert "No example that the index keeps has the source token **THE**" in said(app)
+    assert "No pair above average has the source token **THE**" in said(app)
     assert "·the" in said(app)
 
 
@@ -149,3 +149,32 @@ def test_the_page_needs_no_torch(tiny_indexes: Path) -> None:
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0, result.stderr[-2000:]
+
+
+def test_destination_and_expression(start: Start, index: Index) -> None:
+    app = start("examples", layer=1, head=2)
+    app.text_input(key="to").set_value("·cat").run()
+    check(app, index.top(HEAD, 10, destination=" cat"))
+    app.toggle(key="regex").set_value(True).run()
+    app.text_input(key="to").set_value("^ (cat|dog)$").run()
+    wanted = index.top(HEAD, 10, destination="^ (cat|dog)$", regex=True)
+    assert wanted.examples
+    check(app, wanted)
+    assert app.query_params["to"] == "^ (cat|dog)$"
+    app.text_input(key="to").set_value("(").run()
+    assert "not a regular expression" in said(app)
+
+
+def test_a_filter_tells_how_many_match_in_the_whole_corpus(start: Start, index: Index) -> None:
+    app = start("examples", layer=1, head=2, token=" the", rows=50)
+    ranking = index.top(HEAD, 50, token=" the")
+    assert ranking.exact
+    assert ranking.matching is not None
+    assert f"of {ranking.matching:,} that match" in said(app)
+    assert f"keeps the best {len(ranking.examples)}" in said(app)
+
+
+def test_write_is_offered_where_the_scan_kept_it(start: Start) -> None:
+    app = start("examples", layer=1, head=2, by="write")
+    assert app.segmented_control(key="by").options == ["Multiple", "Attention"]
+    assert "no write scores" in said(app)

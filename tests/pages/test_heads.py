@@ -116,3 +116,14 @@ def test_the_address_carries_every_value_defaults_too(start: Start) -> None:
     app.switch_page("pages/examples.py").run()
     wanted = {"index", "layer", "head", "order", "by", "token", "rows", "one", "seed", "open"}
     assert wanted <= set(app.query_params)
+
+
+def test_the_head_in_words_by_budget_and_by_token(start: Start, index: Index) -> None:
+    from attn.summary import summary
+
+    app = start("heads", layer=1, head=2)
+    assert summary(index, HeadId(1, 2)) in said(app)
+    assert len(app.get("plotly_chart")) == 2
+    masses = app.dataframe[0].value["mass"].tolist()
+    assert masses == [row.mass for row in index.sources(HeadId(1, 2), 200)]
+    assert len(app.metric) == len(index.metric_names)
