@@ -1,6 +1,7 @@
 # make app     install, fetch the built-in model, scan the sample corpus, start the app
 # make setup   all of that but start the app
 # make test    format, lint, types and tests; what tests need is installed first
+# make bench   every benchmark, its table printed and kept in benchmarks/results
 #
 # PYTHON=python3.12 chooses the Python that .venv is made with. ATTN_* settings are respected.
 
@@ -11,7 +12,7 @@ RUN := $(VENV)/bin/python
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help app setup test browser
+.PHONY: help app setup test bench browser
 
 help:
 	@sed -n "s/^# //p;/^$$/q" Makefile
@@ -37,6 +38,11 @@ test: $(VENV)/installed-dev browser
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
 	$(RUN) -m pytest
+
+bench: setup
+	@for name in scan memory queries size dtypes; do \
+		echo; echo "benchmarks/$$name.py"; $(RUN) -m benchmarks.$$name || exit 1; \
+	done
 
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { \

@@ -16,7 +16,7 @@ PHRASES = {
     "duplicate": "to earlier copies of the current token",
     "induction": "to tokens that followed an earlier copy of the current one",
     "punctuation": "to punctuation and line ends",
-    "rest": "to none of these",
+    "rest": "elsewhere",
 }
 _LEAST = 0.05  # a share of what remains that is worth naming
 _PAIRS = 5  # pairs above average that a token needs to be named

@@ -77,7 +77,7 @@ def example_head(example: Example, window: Window, rank: int) -> str:
         f'<span class="attn-number"><b>{_multiple(example.multiple)}</b></span>'
         f'<span class="attn-number">attention {example.attention:.3f}</span>{_write(example)}'
         f'<span class="attn-quiet">seen from {token(window.texts[example.dst])}{_apart(example)} '
-        f"· {where}</span></div>"
+        f"· {where}{'' if example.row is not None else ' · only the source is shaded'}</span></div>"
     )
 
 
@@ -103,9 +103,9 @@ def _multiple(value: float) -> str:
 
 
 def _write(example: Example) -> str:
-    told = "" if example.write is None else f"write {example.write:.3g}"
-    told += " · only the source’s shade is kept" if example.row is None else ""
-    return f'<span class="attn-number">{told}</span>' if told else ""
+    if example.write is None:
+        return ""
+    return f'<span class="attn-number">write {example.write:.3g}</span>'
 
 
 def _apart(example: Example) -> str:
