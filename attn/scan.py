@@ -155,9 +155,10 @@ def scan(
         fresh.mkdir()
         documents, values = _tokenize(session, corpus, plan, skip, fresh, report)
         folder = parent / index_folder(values)
-        if ready(folder):
-            return folder
         work = parent / f".scan-{values['identity'][:16]}"
+        if ready(folder):
+            shutil.rmtree(work, ignore_errors=True)  # of a scan that was killed at its very end
+            return folder
         take_over(fresh, work)
     with failing_in_words(parent):
         try:
