@@ -1,13 +1,17 @@
-"""What a benchmark found: one table for people, and the same rows as JSON."""
+"""What a benchmark found: one table for people, and the same rows as JSON.
+
+They go to benchmarks/results, or to the folder that BENCH_RESULTS names.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(os.environ.get("BENCH_RESULTS") or Path(__file__).parent / "results")
 
 
 def report(name: str, rows: Sequence[dict[str, Any]]) -> None:
@@ -16,7 +20,7 @@ def report(name: str, rows: Sequence[dict[str, Any]]) -> None:
     print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
     for row in rows:
         print(f"| {' | '.join(_shown(row[n]) for n in names)} |")
-    RESULTS.mkdir(exist_ok=True)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(list(rows), indent=1) + "\n")
 
 

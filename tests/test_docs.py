@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from attn.index import Index
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -47,16 +50,36 @@ def test_a_question_to_an_index(command: str, sample_index: Path, env: dict[str,
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if "INDEX" not in c and c.startswith("python -m")]
+    "command",
+    [c for c in COMMANDS if c.startswith("python -m") and not re.search("INDEX|PART|--shard", c)],
 )
 def test_fetch_and_scan(command: str, env: dict[str, str]) -> None:
     folder = Path(run(command, None, env).strip().splitlines()[-1])
     assert folder.is_dir()
 
 
-def test_the_benchmark(env: dict[str, str]) -> None:
-    (command,) = (c for c in COMMANDS if c.startswith("python benchmarks/scan_speed.py"))
-    assert "median" in run(f"{command} --rounds 1 --batch 2", None, env)
+def test_parts_and_their_merge(env: dict[str, str]) -> None:
+    scans = [c for c in COMMANDS if "--shard" in c]
+    parts = [run(command, None, env).strip().splitlines()[-1] for command in scans]
+    (merge,) = (c for c in COMMANDS if "PART" in c)
+    whole = run(merge.replace("PART PART", " ".join(parts)), None, env).strip()
+    assert Index.open(whole).manifest.documents == 64
+
+
+def test_make_bench_runs_every_benchmark() -> None:
+    dry = subprocess.run(
+        ["make", "-n", "bench"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    modules = {p.stem for p in (ROOT / "benchmarks").glob("*.py")} - {"report", "tiny", "__init__"}
+    assert set(re.search(r"for name in ([a-z ]+);", dry.stdout)[1].split()) == modules  # type: ignore[index]
+
+
+def test_the_benchmark_of_a_scan(env: dict[str, str], tmp_path: Path) -> None:
+    env = env | {"BENCH_RESULTS": str(tmp_path)}
+    out = run("python -m benchmarks.scan --rounds 1 --ctx 64 --dtype float32", None, env)
+    assert "| tokens | dtype | plain_s | scan_s | ratio |" in out
+    (row,) = json.loads((tmp_path / "scan.json").read_text())
+    assert row["ratio"] > 0
 
 
 def test_make_app_is_what_the_makefile_does() -> None:
