@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from attn.describe.cli import add_to
 from attn.errors import AttnError
 from attn.heads import Example, HeadId
 from attn.index import Index, Ranking
@@ -155,6 +156,9 @@ def verify(index: IndexPath) -> None:
 
     check(index)
     print("Every file is as it was written.")
+
+
+add_to(app)
 
 
 def _show(path: Path, head: str, as_json: bool, query: Callable[[Index, HeadId], Ranking]) -> None:

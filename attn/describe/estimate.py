@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 _PIECE = re.compile(r" ?[A-Za-z]+|\d{1,3}|\n+|[ \t]+|[^\x00-\x7f]|[^A-Za-z\d\s]")
-_WORD = 7
+_WORD = 6
 """Letters of a token, at most, in a word that is no common one."""
 
 

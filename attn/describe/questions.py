@@ -105,6 +105,7 @@ def ask(
                 used.add((*other.place[:3], src))
                 pairs.append(pool.question(other, src, tier))
                 break
+    pairs = [pairs[i] for i in pool.shuffled(len(pairs))]
     picks = [pick for passage in positives if (pick := pool.pick(passage)) is not None]
     if not positives or all(question.attends for question in pairs):
         raise DescribeError(
@@ -131,6 +132,10 @@ class _Pool:
         whole = {p.place[:3]: p for p in passages if p.example.row is not None}
         rows = [whole[place] for place in sorted(whole)]
         self._rows = [rows[i] for i in self._random.permutation(len(rows))]
+
+    def shuffled(self, n: int) -> list[int]:
+        """0 to n - 1 in an order drawn by the seed, so that a yes is not followed by its no."""
+        return [int(i) for i in self._random.permutation(n)]
 
     def usable(self, passages: Sequence[Passage]) -> list[Passage]:
         """Passages with their row, each pair once."""
