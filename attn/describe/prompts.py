@@ -145,7 +145,7 @@ def describe_prompt(
 
     ``numbers`` lines about the head to tell beside them; ``custom`` the user's own words;
     ``budget`` about how many tokens the prompt may have: examples are dropped whole, from the end
-    of the longest kind, until it fits or one is left.
+    of the kind with the most, until it fits or one is left.
     """
     at = code(seed, _all_texts(examples, [numbers, custom]))
     kept = list(range(len(examples)))
@@ -154,7 +154,7 @@ def describe_prompt(
         if budget is None or prompt.tokens <= budget or len(kept) <= 1:
             return prompt
         kinds = [examples[place].kind for place in kept]
-        longest = max(dict.fromkeys(kinds), key=kinds.count)
+        longest = max(reversed(list(dict.fromkeys(kinds))), key=kinds.count)
         del kept[len(kinds) - 1 - kinds[::-1].index(longest)]
 
 

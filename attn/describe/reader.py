@@ -86,17 +86,26 @@ class Reader:
         found: dict[int, dict[str, Any]] = {}
         halt = threading.Event()
         with ThreadPoolExecutor(self.parallel, thread_name_prefix="attn-judge") as pool:
-            waiting = {pool.submit(self._batch, b, pick, halt): i for i, b in enumerate(batches)}
+            waiting = {pool.submit(self._try, b, pick, halt): i for i, b in enumerate(batches)}
             for future in as_completed(waiting):
                 error = future.exception()
                 if error is None:
                     found[waiting[future]] = future.result()
                 elif isinstance(error, Exception):
                     failure = _worse(failure, error)
-                    halt.set()
         if failure is not None:
             raise failure
         return [found[i] for i in range(len(batches))]
+
+    def _try(
+        self, batch: Sequence[PairQuestion | PickQuestion], pick: bool, halt: threading.Event
+    ) -> dict[str, Any]:
+        """A batch's answers; a failure keeps the other batches from being sent."""
+        try:
+            return self._batch(batch, pick, halt)
+        except BaseException:
+            halt.set()
+            raise
 
     def _batch(
         self, batch: Sequence[PairQuestion | PickQuestion], pick: bool, halt: threading.Event
