@@ -13,7 +13,8 @@ class Request:
     """One call: a system part, a user part, and how long the answer may be.
 
     ``logprobs`` ask for the log-probabilities of the answer's tokens, where the server has them;
-    ``temperature`` 0 for the likeliest answer.
+    ``temperature`` 0 for the likeliest answer; ``frequency_penalty`` keeps small models from going
+    round in circles.
     """
 
     system: str
@@ -21,6 +22,7 @@ class Request:
     max_tokens: int
     temperature: float = 0.0
     logprobs: bool = False
+    frequency_penalty: float = 0.0
 
 
 @dataclass(frozen=True)

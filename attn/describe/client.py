@@ -47,6 +47,7 @@ _OPTIONAL = {
     "stream_options": ("stream_options",),
     "logprobs": ("logprobs", "top_logprobs"),
     "temperature": ("temperature",),
+    "frequency_penalty": ("frequency_penalty",),
     "max_tokens": ("max_tokens",),
 }
 
@@ -183,6 +184,8 @@ class Client:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
+        if request.frequency_penalty:
+            body["frequency_penalty"] = request.frequency_penalty
         if request.logprobs:
             body |= {"logprobs": True, "top_logprobs": _TOP}
         for name in self._without:

@@ -18,6 +18,8 @@ from attn.errors import AnswerCut, ContextOverflow
 from attn.heads import HeadId
 from attn.index import Index
 
+_AGAINST_CIRCLES = 0.5
+
 KINDS = {"ranked": "strong", "band": "weaker", "rest": "at rest"}
 
 
@@ -126,7 +128,9 @@ def _describe(
     budget: Budget,
 ) -> Description:
     prompt, options = drafted.prompt, drafted.options
-    request = Request(prompt.system, prompt.user, options.longest)
+    request = Request(
+        prompt.system, prompt.user, options.longest, frequency_penalty=_AGAINST_CIRCLES
+    )
     with budget.room(prompt.tokens + options.longest) as spent:
         answer = model.complete(request, on_text, stop)
         spent(answer.usage)

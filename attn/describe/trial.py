@@ -23,10 +23,12 @@ from attn.describe.reader import Reader
 from attn.describe.report import Report
 from attn.describe.score import score, verdict
 from attn.describe.store import Descriptions
+from attn.errors import AnswerCut
 from attn.heads import HeadId
 from attn.index import Index
 
 SHUFFLED = "another head's description"
+_OTHERS = 3  # heads to try, where a model does not come to an end
 
 Progress = Callable[[str, float], None]
 
@@ -164,11 +166,16 @@ def another(
     if found is not None:
         return found
     options = description.options or Options()
-    for head in heads:
-        if index.pairs(head):
+    candidates = [head for head in heads if index.pairs(head)][:_OTHERS]
+    for head in candidates:
+        try:
             made = describe(index, draft(index, head, options), model, None, stop, budget)
-            kept.add(made)
-            return made
+        except AnswerCut:
+            if head == candidates[-1]:
+                raise
+            continue
+        kept.add(made)
+        return made
     return description
 
 

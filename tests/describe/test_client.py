@@ -299,6 +299,7 @@ def test_stop_ends_a_call(serve: Serve) -> None:
     [
         ("Unsupported parameter: 'max_tokens'", "max_tokens", "max_completion_tokens"),
         ("temperature does not support 0", "temperature", None),
+        ("frequency_penalty is not supported", "frequency_penalty", None),
         ("logprobs are not available", "top_logprobs", None),
         ("unknown field stream_options", "stream_options", None),
     ],
@@ -310,9 +311,9 @@ def test_what_a_server_lacks_is_left_out(
         handler.send(400, error(words)) if gone in body else handler.stream("ok")
 
     server = serve(script)
-    asking = client(server.url)
+    asking, request = client(server.url), Request("s", "u", 5, 0.0, True, 0.5)
     for _ in range(2):
-        assert asking.complete(Request("s", "u", 5, logprobs=True)).text == "ok"
+        assert asking.complete(request).text == "ok"
     assert len(server.requests) == 3
     assert instead is None or server.requests[-1][1][instead] == 5
 
