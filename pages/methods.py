@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import METRICS, run_text
+from attn.ui import METRICS, describing, run_text
 
 WORDS = r"""
 | word | meaning |
@@ -50,7 +50,7 @@ RANKINGS = """
 
 
 def body() -> None:
-    """Words, metrics, rankings, limits."""
+    """Words, metrics, rankings, scores, limits."""
     st.header("Methods", anchor=False)
     st.subheader("Words", anchor="words")
     st.markdown(WORDS)
@@ -65,6 +65,7 @@ def body() -> None:
     )
     for title, text in (
         ("Rankings", RANKINGS),
+        ("How descriptions are scored", describing.METHODS),
         ("What attention does not show", LIMITS),
         ("Why the numbers differ from the notebook's", NOTEBOOK),
     ):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 
 import numpy as np
 
@@ -217,10 +218,9 @@ def _budget(index: Index, head: HeadId) -> tuple[tuple[str, float], ...]:
 def summary(index: Index, head: HeadId) -> str:
     """The head in numbers, in two sentences, without any language model."""
     try:
-        from attn.summary import summary as written  # type: ignore[import-not-found]
+        text: str = import_module("attn.summary").summary(index, head)
     except ImportError:
         told = ", ".join(f"{share:.0%} {name}" for name, share in _budget(index, head))
         best = ", ".join(repr(text) for text, _ in numbers(index, head, 5).tokens)
-        return f"Of {head}'s attention on this corpus: {told}. Its strongest sources: {best}."
-    text: str = written(index, head)
+        text = f"Of {head}'s attention on this corpus: {told}. Its strongest sources: {best}."
     return text

@@ -103,6 +103,11 @@ class Reader:
         """A batch's answers; a failure keeps the other batches from being sent."""
         try:
             return self._batch(batch, pick, halt)
+        except Stopped:
+            halt.set()
+            raise Stopped(
+                "Stopped; the answers so far are kept, and the test can go on from them."
+            ) from None
         except BaseException:
             halt.set()
             raise
@@ -115,7 +120,7 @@ class Reader:
         key = _key(self.model.name, prompt)
         if key not in self.saved:
             if halt.is_set() or (self.stop is not None and self.stop.is_set()):
-                raise Stopped("Stopped; the answers so far are kept, and the test can go on.")
+                raise Stopped("Stopped.")
             try:
                 answers = self._ask(prompt, pick)
             except ContextOverflow:

@@ -21,7 +21,7 @@ from attn.describe.judges import rules
 from attn.describe.questions import Questions, ask
 from attn.describe.reader import Reader
 from attn.describe.report import Report
-from attn.describe.score import score, verdict
+from attn.describe.score import Result, score, verdict
 from attn.describe.store import Descriptions
 from attn.errors import AnswerCut
 from attn.heads import HeadId
@@ -121,8 +121,7 @@ def trial(
 
     result = score("this description", reader(description.text), asked)
     baselines = [score(SHUFFLED, reader(other.text), asked)]
-    simple = rules(evidence.source_mass(index, description.head))
-    baselines += [score(name, rule, asked) for name, rule in simple.items()]
+    baselines += by_rules(index, description.head, asked)
     report = Report(
         id=uuid.uuid4().hex,
         description=description.id,
@@ -140,6 +139,12 @@ def trial(
     )
     kept.add_report(report)
     return report
+
+
+def by_rules(index: Index, head: HeadId, asked: Questions) -> list[Result]:
+    """How the rules that need no language model do."""
+    simple = rules(evidence.source_mass(index, head))
+    return [score(name, rule, asked) for name, rule in simple.items()]
 
 
 def another(

@@ -21,6 +21,12 @@ _PAGES = (
     ("heads", "Heads", ":material/grid_on:", "All heads of the model by a chosen metric."),
     ("examples", "Examples", ":material/format_list_numbered:", "Where a head looks, with scores."),
     ("prompt", "Prompt", ":material/edit_note:", "A head's attention on a text of your own."),
+    (
+        "describe",
+        "Describe",
+        ":material/psychology:",
+        "A language model says what a head does; a score says whether to believe it.",
+    ),
     ("methods", "Methods", ":material/menu_book:", "What every word and number here means."),
 )
 
