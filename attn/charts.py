@@ -35,7 +35,6 @@ MARK = "#f76707"
 
 _CONFIG = {"displayModeBar": False, "scrollZoom": False, "showTips": False}
 _TICKS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
-_MOST_TICKS = 48
 _CLEAR = "rgba(0,0,0,0)"
 _MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 _VISIBLE = {"\n": "↵", "\t": "⇥", "\u00a0": "⍽"}
@@ -198,7 +197,7 @@ def pattern(
     finite = cells[np.isfinite(cells)]
     high = max(float(finite.max(initial=0.0)), 0.02) if hide_first else 1.0
     bar = _bar(high) | {"orientation": "h", "x": 0.5, "y": 1, "yanchor": "bottom", "len": 0.9}
-    names = [f"{i} {label(text)}" for i, text in enumerate(texts)]
+    names = [f"{i} {label(text, 16)}" for i, text in enumerate(texts)]
     figure = go.Figure(
         go.Heatmap(
             z=np.sqrt(cells),
@@ -226,7 +225,6 @@ def pattern(
             y1=dst + around,
             line={"color": MARK, "width": 2.5},
         )
-    kept = np.arange(0, n, max(1, -(-n // _MOST_TICKS)))
     figure.update_layout(
         height=int(np.clip(15 * n + 180, 340, 800)),
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
@@ -235,9 +233,7 @@ def pattern(
         dragmode=False,
     )
     axis = _plain() | {
-        "type": "category",
-        "tickvals": kept,
-        "ticktext": [label(texts[i], 14) for i in kept],
+        "type": "category",  # Plotly then leaves out the labels that have no room
         "tickfont": {"family": _MONO, "size": 10},
         "automargin": True,
     }
@@ -256,8 +252,13 @@ def _bar(share: float | None) -> dict[str, Any]:
     bar: dict[str, Any] = {"thickness": 10, "outlinewidth": 0}
     if share is None:
         return bar
-    ticks = [tick for tick in _TICKS if tick < share * 0.7] + [share]
-    return bar | {"tickvals": np.sqrt(ticks), "ticktext": [f"{tick:.2g}" for tick in ticks]}
+    top, ticks = np.sqrt(share), [0.0]
+    for tick in _TICKS:
+        if min(np.sqrt(tick) - np.sqrt(ticks[-1]), top - np.sqrt(tick)) > 0.15 * top:
+            ticks.append(tick)
+    ticks.append(share)
+    text = [f"{tick:.2g}" for tick in ticks]
+    return bar | {"tickvals": np.sqrt(ticks), "ticktext": text, "tickangle": 0}
 
 
 def _plain() -> dict[str, Any]:

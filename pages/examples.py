@@ -56,10 +56,10 @@ def body(view: View) -> None:
     st.header(f"Examples of {view.head}", anchor=False)
     controls(view)
     ranking = ask(view.index, view.head)
-    st.markdown(headline(ranking))
     if not ranking.examples:
         nothing(view.index, view.head)
         return
+    st.markdown(headline(ranking))
     show_legend()
     for rank, example in enumerate(ranking.examples, 1):
         example_card(view, example, rank)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from attn import charts
 from attn.heads import HeadId
-from attn.ui import METRICS, View, best_heads, explain, numbers, plain, run_page, select
+from attn.ui import METRICS, View, best_heads, explain, numbers, plain, run_page, select, selected
 
 BEST = 10
 
@@ -16,21 +16,20 @@ def body(view: View) -> None:
     index = view.index
     st.header(f"Heads of {plain(index.manifest.model)}", anchor=False)
     st.caption("Each cell is one head: layers down, heads across. Click one to select it.")
-    with st.container(horizontal=True, vertical_alignment="bottom"):
-        name = st.selectbox(
-            "Colour by",
-            index.metric_names,
-            key="metric",
-            format_func=lambda name: METRICS[name].title,
-            persist_state="session",
-            width=320,
-        )
-        st.toggle("Lowest first", key="lowest", persist_state="session")
+    name = st.selectbox(
+        "Colour by",
+        index.metric_names,
+        key="metric",
+        format_func=lambda name: METRICS[name].title,
+        persist_state="session",
+        width=320,
+    )
     st.markdown(explain(METRICS[name]))
     left, right = st.columns([3, 1], gap="medium")
     with left:
         grid(view, name)
     with right:
+        selected(view)
         best(view, name)
     numbers(view)
 
@@ -57,7 +56,9 @@ def best(view: View, name: str) -> None:
     """The ten heads with the highest value, or the lowest."""
     lowest = bool(st.session_state["lowest"])
     found = best_heads(view.index, name, BEST, lowest=lowest)
-    st.markdown(f"**{'Lowest' if lowest else 'Highest'} {len(found)}**")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{'Lowest' if lowest else 'Highest'} {len(found)}**", width="content")
+        st.toggle("Lowest", key="lowest", persist_state="session")
     with st.grid(min_column_width=110, gap="xsmall"):
         for head, value in found:
             text = f"**{head}** {value:.3f}"

@@ -21,6 +21,8 @@ WORDS = r"""
 | scan, index | running the model over a corpus once, and what that leaves for the pages to read |
 """  # noqa: E501
 
+METRIC = "| **{m.title}** `{m.name}` | `{formula}` ({m.unit}). {m.text} {m.warning} |"
+
 LIMITS = """
 - Attention says where a head reads, not what it moves nor what the model does with it. A cell of
   0.9 can carry next to nothing, and a small one can matter.
@@ -56,13 +58,10 @@ def body() -> None:
     st.markdown(WORDS)
     st.subheader("Metrics", anchor="metrics")
     st.markdown("Each is a mean over the rows counted: those from `min_row` on.")
-    rows = [
-        f"| **{m.title}** `{m.name}` | `{m.formula}` | {m.unit} | {m.text} {m.warning} |"
-        for m in METRICS.values()
-    ]
-    st.markdown(
-        "| metric | of a row | unit | what it says |\n|---|---|---|---|\n" + "\n".join(rows)
+    rows = "\n".join(
+        METRIC.format(m=m, formula=m.formula.replace("|", "\\|")) for m in METRICS.values()
     )
+    st.markdown("| metric | of a row, and what that says |\n|---|---|\n" + rows)
     for title, text in (
         ("Rankings", RANKINGS),
         ("How descriptions are scored", describing.METHODS),

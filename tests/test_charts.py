@@ -80,7 +80,7 @@ def test_pattern_shows_attention_and_multiple() -> None:
 def test_pattern_labels_are_unique_and_inert() -> None:
     figure = charts.pattern(uniform(5), np.arange(1, 6), TEXTS)
     assert len(set(figure.data[0].x)) == 5
-    assert "<" not in "".join([*figure.data[0].x, *figure.layout.xaxis.ticktext])
+    assert "<" not in "".join([*figure.data[0].x, *figure.data[0].y])
 
 
 def test_pattern_without_the_first_position_is_rescaled() -> None:
@@ -99,8 +99,16 @@ def test_bidirectional_pattern_keeps_its_upper_half() -> None:
 def test_pattern_of_one_token_and_of_many() -> None:
     charts.pattern(np.ones((1, 1)), np.ones(1), ("x",), hide_first=True)
     many = charts.pattern(uniform(300), np.arange(1, 301), ("a",) * 300, mark=(200, 7))
-    assert len(many.layout.xaxis.tickvals) <= 48
+    assert many.layout.xaxis.type == "category"
     assert many.layout.shapes[0].x0 < 7 < many.layout.shapes[0].x1
+
+
+@pytest.mark.parametrize("high", [0.03, 0.22, 0.98, 1.0])
+def test_ticks_of_shares_stand_apart(high: float) -> None:
+    values = np.array([[0.0, high]])
+    bar = charts.grid(values, HeadId(0, 0), unit="share", low_high=(0.0, 1.0)).data[0].colorbar
+    assert bar.tickvals[-1] == pytest.approx(np.sqrt(high))
+    assert (np.diff(bar.tickvals) > 0.15 * np.sqrt(high)).all()
 
 
 def test_icon_is_svg() -> None:

@@ -148,7 +148,8 @@ def test_bad_input_gets_one_sentence(
 def test_asking_an_index_imports_no_torch(index: Path) -> None:
     code = (
         "import sys; from attn.index import Index; from attn.heads import HeadId\n"
-        f"i = Index.open({str(index)!r}); i.top(HeadId(0, 0)); i.random(HeadId(0, 0)); i.window(0)\n"
+        f"i = Index.open({str(index)!r})\n"
+        "i.top(HeadId(0, 0)); i.random(HeadId(0, 0)); i.window(0)\n"
         "assert 'torch' not in sys.modules and 'streamlit' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -91,6 +91,19 @@ def test_the_sample_is_the_default() -> None:
     assert loaded.notices == ()
 
 
+def test_the_shipped_sample_is_varied() -> None:
+    loaded = load_corpus()
+    passages = texts(loaded)
+    genres = [source.removeprefix("sample: ") for source in sources(loaded)]
+    order = genres[:16]
+    assert len(set(order)) == 16
+    assert genres == order * 17  # interleaved: the first 16 documents show every genre
+    assert len(passages) == loaded.total == 272
+    assert all(50 <= len(passage.split()) <= 150 for passage in passages)
+    openings = [tuple(passage.lower().split()[:3]) for passage in passages]
+    assert len(set(openings)) == len(openings)
+
+
 def test_a_missing_sample_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(corpus, "_sample_file", lambda: tmp_path / "none.jsonl")
     with pytest.raises(CorpusError, match="install attn again"):

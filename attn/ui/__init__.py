@@ -5,7 +5,7 @@ from __future__ import annotations
 from attn.metrics import METRICS
 from attn.ui import describing, language
 from attn.ui.notices import plain
-from attn.ui.numbers import best_heads, explain, numbers
+from attn.ui.numbers import best_heads, explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
 from attn.ui.ranking import (
     ask,
@@ -45,6 +45,7 @@ __all__ = [
     "run_page",
     "run_text",
     "select",
+    "selected",
     "show_legend",
     "token_picker",
 ]

@@ -13,7 +13,8 @@ import numpy as np
 import streamlit as st
 
 _COPY_CSS = """
-button { width: 100%; min-height: 2.5rem; padding: .25rem .75rem; font: inherit; cursor: pointer;
+button { width: 100%; min-height: 2.5rem; padding: .25rem .75rem; font: inherit;
+  font-size: .875rem; cursor: pointer;
   color: var(--st-text-color); background: var(--st-background-color);
   border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius); }
 button:hover { color: var(--st-primary-color); border-color: var(--st-primary-color); }

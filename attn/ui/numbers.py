@@ -15,7 +15,7 @@ from attn.ui.sidebar import View
 def explain(metric: Metric) -> str:
     """A metric in one line of Markdown: what it is, its range, when to distrust it."""
     low, high = metric.low_high
-    span = f"from {low:g} up" if high is None else f"{low:g} to {high:g}"
+    span = f"From {low:g} up" if high is None else f"{low:g} to {high:g}"
     return f"**{metric.title}** · {metric.text} {span}, {metric.unit}. *Mind:* {metric.warning}"
 
 
@@ -28,13 +28,18 @@ def best_heads(index: Index, name: str, n: int, *, lowest: bool) -> list[tuple[H
     return [(head, value) for head, value in pairs if np.isfinite(value)][:n]
 
 
+def selected(view: View) -> None:
+    """The selected head, and what to do next with it."""
+    with st.container(border=True, gap="xsmall"):
+        st.markdown(f"**{view.head}** is selected")
+        page_link(view, "examples", "See where it looks")
+        page_link(view, "prompt", "Try it on your text")
+
+
 def numbers(view: View) -> None:
     """Every metric of the selected head, and its place among all heads."""
     index, head = view.index, view.head
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.subheader(f"Head {head}", anchor=False, width="content")
-        page_link(view, "examples", f"See where {head} looks")
-        page_link(view, "prompt", "Try it on your text")
+    st.subheader(f"Head {head} in numbers", anchor=False)
     with st.grid(5, min_column_width=170, gap="xsmall"):
         for name, value in index.numbers(head).items():
             _number(METRICS[name], value, index.metric(name))

@@ -17,10 +17,17 @@ from attn.ui.tokens import STYLE, example_head, example_text, legend
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def common_tokens(path: Path, identity: str, head: HeadId, _index: Index) -> list[str]:
-    """Source tokens of the head's kept examples, the most frequent first."""
-    kept = (_index.top(head, 1000), _index.random(head, 1000))
-    counts = Counter(example.token for ranking in kept for example in ranking.examples)
+def common_tokens(
+    path: Path, identity: str, head: HeadId, order: str, by: str, _index: Index
+) -> list[str]:
+    """Source tokens of the examples that the index keeps for an order, the most frequent first."""
+    if order == "random":
+        kept = _index.random(head, 1000)
+    elif order == "reversed":
+        kept = _index.top(head, 1000, reverse=True)
+    else:
+        kept = _index.top(head, 1000, by=by)
+    counts = Counter(example.token for example in kept.examples)
     return [token for token, _ in counts.most_common(60)]
 
 
@@ -49,8 +56,10 @@ def _typed(known: list[str]) -> None:
 
 
 def tokens_of(index: Index, head: HeadId) -> list[str]:
-    """Suggestions for the token filter."""
-    return common_tokens(index.path, index.manifest.identity, head, index)
+    """Suggestions for the token filter: each has rows in the chosen order."""
+    state = st.session_state
+    order, by = state["order"], state["by"]
+    return common_tokens(index.path, index.manifest.identity, head, order, by, index)
 
 
 def meant(typed: str | None, known: list[str]) -> str | None:
@@ -88,7 +97,8 @@ def headline(ranking: Ranking) -> str:
     plural = "pair" if ranking.pairs == 1 else "pairs"
     if token is None and ranking.exact:
         return f"**{n} of {pairs} {plural} above average**"
-    among = f"{ranking.kept:,} that the index keeps and that match"
+    match = "matching examples" if ranking.kept != 1 else "matching example"
+    among = f"{ranking.kept:,} {match} that the index keeps"
     return f"**{n} of {among}**, out of {pairs} {plural} above average"
 
 
@@ -125,7 +135,7 @@ def example_card(view: View, example: Example, rank: int) -> None:
                 key=f"open {place}",
                 type="tertiary",
                 icon=":material/close:" if opened else ":material/grid_on:",
-                help="This head's heat map of the whole document.",
+                help=None if opened else "This head's heat map of the whole document.",
                 on_click=_toggle,
                 args=(place,),
             )

@@ -17,6 +17,12 @@ from attn.ui.state import adopt, notices, values
 _THROUGH_APP = "_through_app"
 _CHOICE = "_choice"
 
+# Less room above the page, and switches as high as the fields that they stand beside.
+_STYLE = """<style>
+.stMainBlockContainer { padding-top: 3.75rem; padding-bottom: 4rem; }
+.stButtonGroup button { min-height: 2.5rem; }
+</style>"""
+
 _PAGES = (
     ("heads", "Heads", ":material/grid_on:", "All heads of the model by a chosen metric."),
     ("examples", "Examples", ":material/format_list_numbered:", "Where a head looks, with scores."),
@@ -44,6 +50,7 @@ def pages() -> dict[str, st.Page]:
 def run_app() -> None:
     """What app.py does: the sidebar, then the page that the address names."""
     st.set_page_config(page_title="attn", page_icon=icon(), layout="wide")
+    st.html(_STYLE)
     known = pages()
     page = st.navigation(list(known.values()), position="hidden")
     name = next(name for name, other in known.items() if other.url_path == page.url_path)

@@ -143,6 +143,7 @@ def _pickers(choice: Choice) -> None:
         names,
         index=0 if choice.entry else None,
         key="_index",
+        format_func={e.name: _label(e) for e in found}.__getitem__,
         placeholder="Choose an index",
         on_change=_change_index,
         help="A corpus that the model was run over. The pages read it; "
@@ -154,6 +155,13 @@ def _pickers(choice: Choice) -> None:
             f"{plain(manifest.corpus)} · {manifest.documents:,} documents of up to "
             f"{manifest.ctx} tokens · {manifest.tokens:,} tokens"
         )
+
+
+def _label(entry: Entry) -> str:
+    """An index in few words: its corpus, and the end of its name, which tells it from others."""
+    if entry.index is None:
+        return entry.name
+    return f"{entry.index.manifest.corpus} · {entry.name[-6:]}"
 
 
 def _change_model() -> None:

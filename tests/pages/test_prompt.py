@@ -79,7 +79,7 @@ def test_hostile_text_is_neutral_in_labels(start: Start) -> None:
     app = start("prompt", layer=0, head=0)
     app.text_area(key="text").set_value(HOSTILE[1][:60] + " $x$ <b>").run()
     heat = drawn(app)
-    names = heat["data"][0]["x"] + heat["layout"]["xaxis"]["ticktext"]
+    names = heat["data"][0]["x"] + heat["data"][0]["y"]
     assert any("&lt;" in name for name in names)
     assert not any("<" in name or "$" in name for name in names)
 
