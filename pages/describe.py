@@ -9,7 +9,7 @@ from attn.ui import MOST_SAMPLES, View, describing, language, run_page
 HELP = {
     "samples": "How many examples the prompt holds: the strongest pairs, one a document, some "
     "weaker ones, and some rows at rest.",
-    "draw": "Another draw takes other weak examples and other marks.",
+    "draw": "Another seed draws other weak examples and other marks.",
     "told": "Tell the model where the head's attention goes in numbers, too.",
     "prompt": "Examples are left out, whole, until the prompt fits.",
     "answer": "An answer that is longer is not kept.",
@@ -26,7 +26,7 @@ def evidence() -> None:
             persist_state="session", help=HELP["samples"],
         )  # fmt: skip
         st.number_input(
-            "Draw", 0, 2**31, key="draw", width=110, persist_state="session", help=HELP["draw"]
+            "Seed", 0, 2**31, key="draw", width=110, persist_state="session", help=HELP["draw"]
         )
         for key, title, low, high, start in (
             ("prompt", "Longest prompt", 500, 200_000, 6000),

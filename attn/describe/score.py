@@ -202,17 +202,17 @@ def verdict(found: Result, baselines: Sequence[Result]) -> Verdict:
         if measure.low <= chance:
             return Verdict(
                 False,
-                f"Do not believe it: in the {test} it does no better than chance ({chance:.2f}), "
-                f"{_told(measure)}.",
+                f"Do not believe it: it scores {_told(measure)} in the {test}, no better than "
+                f"chance ({chance:.2f}).",
             )
     for test, measure, _, others in tests:
         best = max(others, key=lambda other: other[1].value, default=None)
         if best is not None and measure.low <= best[1].value:
             return Verdict(
                 False,
-                f"Not shown to be good: in the {test} it does not beat {best[0]!r} "
-                f"({best[1].value:.2f}) beyond its interval, {_told(measure)}. What it says may be "
-                "true, but the simpler rule does as well, or more questions are needed.",
+                f"Not shown to be good: it scores {_told(measure)} in the {test}, which does not "
+                f"beat {best[0]!r} ({best[1].value:.2f}) beyond the interval. What it says may be "
+                "true, but that does as well, or more questions are needed.",
             )
     ends = " and ".join(f"{_told(measure)} in the {test}" for test, measure, _, _ in tests)
     return Verdict(

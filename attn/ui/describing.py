@@ -119,10 +119,14 @@ def trial_button(view: View, server: Server | None, text: str, found: Descriptio
     told = _told(view, text)
     if told is None:
         return
-    go_on = job is not None and job.stopped
-    label = "Go on with the test" if go_on else "Test it on held-out text"
+    label = "Test it on held-out text" if found else "Test my description"
+    if found and job is not None and job.stopped:
+        label = "Go on with the test"
+    elif found and server and _tested(view.index, found, server, asked):
+        st.caption("Ask more questions, or another language model, to test it again.")
+        return
     st.button(
-        label if found else "Test my description",
+        label,
         key=f"test {found.id if found else 'own'}",
         icon=":material/rule:",
         disabled=server is None or not text,
@@ -130,6 +134,12 @@ def trial_button(view: View, server: Server | None, text: str, found: Descriptio
         args=(view, server, text, found, name, asked),
         help=f"Asks the language model {told.calls} times, about {told.usage.total:,} tokens.",
     )
+
+
+def _tested(index: Index, found: Description, server: Server, asked: Plan) -> bool:
+    """Whether the same test was made before: it would be answered the same."""
+    reports = Descriptions(index).reports(found)
+    return any((one.judge, one.plan) == (server.model, asked.name) for one in reports)
 
 
 @st.cache_data(max_entries=_KEEP, show_spinner=False)
@@ -198,9 +208,11 @@ def _watch(name: str) -> None:
     job = talks().get(name)
     if job is None or job.finished:
         st.rerun()
-    st.progress(job.fraction, text=plain(job.message))
     if job.text:
+        st.caption("The answer so far; it is kept once it is whole.")
         st.text(job.text)
+    else:
+        st.progress(job.fraction, text=plain(job.message))
     st.button("Stop", key=f"stop {name}", icon=":material/stop:", on_click=job.stop.set)
 
 

@@ -44,14 +44,15 @@ def show_report(report: Report) -> None:
     box(plain(report.verdict.text), icon=f":material/{icon}:")
     names = {SHUFFLED: f"{SHUFFLED} ({report.other})"}
     show_results(report.results, names)
-    pick = report.result.pick
+    pick, when = report.result.pick, report.created[:16].replace("T", " ")
     asked = report.result.pair.n + (pick.n if pick else 0)
     st.caption(
-        f"{report.result.method} of {report.result.pair.n} pairs, chance 0.50; source picked right "
-        f"of {pick.n if pick else 0} rows, chance 0.20; 95 % intervals in brackets. On "
-        f"{report.documents} held-out documents. **{report.result.unread} of {asked} answers could "
-        f"not be read**; they count as a coin's. Judged by {plain(report.judge)} at "
-        f"{plain(report.created[:16])}, {report.prompt_tokens + report.answer_tokens:,} tokens."
+        f"Pair test: {report.result.method} of {report.result.pair.n} pairs, chance 0.50, then the "
+        f"same with each kind of no apart. Pick of five: share right of {pick.n if pick else 0}, "
+        f"chance 0.20. In brackets 95 % intervals. All on {report.documents} held-out documents. "
+        f"**{report.result.unread} of {asked} answers could not be read**; they count as a coin's. "
+        f"Judged by {plain(report.judge)} on {plain(when)}, "
+        f"{report.prompt_tokens + report.answer_tokens:,} tokens."
     )
 
 
@@ -60,7 +61,7 @@ def show_results(results: Sequence[Result], names: dict[str, str] | None = None)
     rows = []
     for result in results:
         name = (names or {}).get(result.name, result.name)
-        row = {"judged by": name, "pair test": told(result.pair)}
+        row = {"description or rule": name, "pair test": told(result.pair)}
         row |= {tier: told(result.tiers.get(tier), short=True) for tier in TIERS}
         rows.append(row | {"pick of five": told(result.pick)})
     st.table(rows)
