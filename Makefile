@@ -1,5 +1,6 @@
 # make app     install, fetch the built-in model, scan the sample corpus, start the app
 # make setup   all of that but start the app
+# make describe-local   serve the built-in model, or GGUF=/path/to/file, for descriptions
 # make test    format, lint, types and tests; what tests need is installed first
 # make bench   every benchmark, its table printed and kept in benchmarks/results
 #
@@ -12,13 +13,16 @@ RUN := $(VENV)/bin/python
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help app setup test bench browser
+.PHONY: help app setup describe-local test bench browser
 
 help:
 	@sed -n "s/^# //p;/^$$/q" Makefile
 
 app: setup
 	@$(RUN) -m streamlit run app.py
+
+describe-local: $(VENV)/installed
+	@$(RUN) -m attn describe-local $(if $(GGUF),--gguf "$(GGUF)")
 
 # One stamp for each set of places: the folder of the index that the last scan printed. It holds
 # as long as that folder is there and neither the code nor the settings are newer.

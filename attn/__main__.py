@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from attn.describe.cli import add_to
 from attn.errors import AttnError, QueryError, ScanError
 from attn.heads import Example, HeadId
 from attn.index import BANDS, Index, Ranking
@@ -253,6 +254,9 @@ def verify(index: IndexPath) -> None:
 
     check(index)
     print("Every file is as it was written.")
+
+
+add_to(app)
 
 
 def _show(path: Path, head: str, as_json: bool, query: Callable[[Index, HeadId], Ranking]) -> None:

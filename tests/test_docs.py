@@ -8,16 +8,20 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attn.index import Index
+from tests.describe.scripted import Handler, Scripted
 
 ROOT = Path(__file__).parent.parent
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
-MAKE = {"make app", "make test"}  # the whole run is `make test`; `make app` has a test of its own
+# The whole run is `make test`; the others have a test of their own.
+MAKE = {"make app", "make test", "make describe-local"}
 
 
 def run(command: str, index: Path | None, env: dict[str, str]) -> str:
@@ -41,7 +45,31 @@ def test_the_readme_says_commands() -> None:
     assert all(c in MAKE or c.startswith("python ") for c in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "INDEX" in c])
+DESCRIBE = [c for c in COMMANDS if "attn describe" in c]
+
+
+def talk(handler: Handler, body: dict[str, Any]) -> None:
+    """A language model that describes every head alike and says yes to everything."""
+    if body["messages"][1]["content"].endswith("What does this head do?"):
+        handler.stream("Attends to nouns from verbs.")
+    else:
+        handler.stream("\n".join(f"{i}: yes" for i in range(1, 10)))
+
+
+@pytest.fixture(scope="module")
+def model_env(env: dict[str, str]) -> Iterator[dict[str, str]]:
+    server = Scripted(talk)
+    yield env | {"ATTN_LLM_URL": server.url, "ATTN_LLM_MODEL": "some", "ATTN_LLM_KEY": "sk-x"}
+    server.close()
+
+
+@pytest.mark.parametrize("command", DESCRIBE)
+def test_a_description(command: str, sample_index: Path, model_env: dict[str, str]) -> None:
+    out = run(command, sample_index, model_env)
+    assert "What does this head do?" in out if "--dry-run" in command else "Attends to" in out
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if "INDEX" in c and c not in DESCRIBE])
 def test_a_question_to_an_index(command: str, sample_index: Path, env: dict[str, str]) -> None:
     out = run(command, sample_index, env)
     assert out.strip()
@@ -80,6 +108,15 @@ def test_the_benchmark_of_a_scan(env: dict[str, str], tmp_path: Path) -> None:
     assert "| tokens | dtype | plain_s | scan_s | ratio |" in out
     (row,) = json.loads((tmp_path / "scan.json").read_text())
     assert row["ratio"] > 0
+
+
+def test_make_describe_local_is_what_the_makefile_does() -> None:
+    for more, wanted in (([], "describe-local"), (["GGUF=a.gguf"], '--gguf "a.gguf"')):
+        dry = subprocess.run(
+            ["make", "-n", "describe-local", *more],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        assert f"-m attn {wanted}" in dry.stdout or wanted in dry.stdout
 
 
 def test_make_app_is_what_the_makefile_does() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from attn.metrics import METRICS
+from attn.ui import describing, language
 from attn.ui.notices import plain
 from attn.ui.numbers import best_heads, explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
@@ -17,23 +18,26 @@ from attn.ui.ranking import (
 )
 from attn.ui.router import run_app, run_page, run_text
 from attn.ui.sidebar import View, select
-from attn.ui.state import BY, LONGEST_TEXT, MOST_ROWS, ORDERS
+from attn.ui.state import BY, LONGEST_TEXT, MOST_ROWS, MOST_SAMPLES, ORDERS
 
 __all__ = [
     "BY",
     "LONGEST_TEXT",
     "METRICS",
     "MOST_ROWS",
+    "MOST_SAMPLES",
     "ORDERS",
     "View",
     "all_heads",
     "ask",
     "best_heads",
+    "describing",
     "destination_filter",
     "example_card",
     "explain",
     "headline",
     "heat_map",
+    "language",
     "nothing",
     "numbers",
     "plain",

@@ -1,4 +1,4 @@
-"""Long work in a background thread, one piece at a time, shared by all sessions of the server.
+"""Long work in background threads, a few pieces at a time, shared by all sessions of the server.
 
 A job outlives the page that started it: a refresh, or another tab, finds it still running.
 """
@@ -9,22 +9,22 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
 from attn.errors import AttnError
 
-Report = Callable[[str, float], None]
-Work = Callable[[Report], Any]
-
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass
 class Job:
-    """A piece of work: ``message`` and ``fraction`` (0..1) while it runs, then ``error`` or not."""
+    """A piece of work: ``message`` and ``fraction`` (0..1) while it runs, then ``error`` or not.
+
+    ``text`` what it has written so far; ``stop`` set to ask it to end early.
+    """
 
     name: str
     message: str = "Waiting for its turn."
@@ -32,13 +32,43 @@ class Job:
     finished: bool = False
     error: str | None = None
     result: Any = None
+    text: str = ""
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended because it was asked to."""
+        return self.finished and self.error is not None and self.stop.is_set()
+
+
+class Report:
+    """How work tells how far it is: called with a message and a fraction, 0..1."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def __call__(self, message: str, fraction: float) -> None:
+        """Say what is being done, and how far it is."""
+        self._job.message, self._job.fraction = message, min(max(fraction, 0.0), 1.0)
+
+    def say(self, text: str) -> None:
+        """Add to the text that the work writes."""
+        self._job.text += text
+
+    @property
+    def stop(self) -> threading.Event:
+        """Set when the work should end early."""
+        return self._job.stop
+
+
+Work = Callable[[Report], Any]
 
 
 class Runner:
-    """Runs one job at a time. Work never calls Streamlit; it reports through its argument."""
+    """Runs a few jobs at a time. Work never calls Streamlit; it reports through its argument."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="attn-job")
+    def __init__(self, workers: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="attn-job")
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
@@ -57,11 +87,8 @@ class Runner:
 
 
 def _run(job: Job, work: Work) -> None:
-    def report(message: str, fraction: float) -> None:
-        job.message, job.fraction = message, min(max(fraction, 0.0), 1.0)
-
     try:
-        job.result = work(report)
+        job.result = work(Report(job))
     except AttnError as error:
         job.error = str(error)
     except Exception:
@@ -73,5 +100,11 @@ def _run(job: Job, work: Work) -> None:
 
 @st.cache_resource(show_spinner=False)
 def runner() -> Runner:
-    """The one runner of this server."""
+    """The runner of this server for work that needs the machine: scans, fetches."""
     return Runner()
+
+
+@st.cache_resource(show_spinner=False)
+def talks() -> Runner:
+    """The runner for work that mostly waits for a language model."""
+    return Runner(workers=4)

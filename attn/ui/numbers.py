@@ -51,6 +51,7 @@ def selected(view: View) -> None:
         st.markdown(f"**{view.head}** is selected")
         page_link(view, "examples", "See where it looks")
         page_link(view, "prompt", "Try it on your text")
+        page_link(view, "describe", "Ask what it does")
 
 
 def numbers(view: View) -> None:

@@ -27,6 +27,12 @@ _PAGES = (
     ("heads", "Heads", ":material/grid_on:", "All heads of the model by a chosen metric."),
     ("examples", "Examples", ":material/format_list_numbered:", "Where a head looks, with scores."),
     ("prompt", "Prompt", ":material/edit_note:", "A head's attention on a text of your own."),
+    (
+        "describe",
+        "Describe",
+        ":material/psychology:",
+        "A language model says what a head does; a score says whether to believe it.",
+    ),
     ("methods", "Methods", ":material/menu_book:", "What every word and number here means."),
 )
 
@@ -43,7 +49,7 @@ def pages() -> dict[str, st.Page]:
 
 def run_app() -> None:
     """What app.py does: the sidebar, then the page that the address names."""
-    st.set_page_config(page_title="attn", page_icon=icon(), layout="wide")
+    _configure()
     st.html(_STYLE)
     known = pages()
     page = st.navigation(list(known.values()), position="hidden")
@@ -90,10 +96,16 @@ def run_text(body: Callable[[], None]) -> None:
 
 def _through_app() -> Choice:
     if not st.session_state.pop(_THROUGH_APP, False):
+        _configure()
         st.navigation(list(pages().values()), position="hidden")
         st.rerun()
     choice: Choice = st.session_state[_CHOICE]
     return choice
+
+
+def _configure() -> None:
+    """Title and icon. Without an icon of its own, the tab asks a font server for the page's."""
+    st.set_page_config(page_title="attn", page_icon=icon(), layout="wide")
 
 
 def page_link(view: View, name: str, text: str) -> None:

@@ -16,6 +16,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 MOST_ROWS = 100
+MOST_SAMPLES = 100
 LONGEST_TEXT = 1500
 """Characters of the user's text that a link carries."""
 
@@ -105,6 +106,9 @@ PARAMS = (
     Param("one", "examples", False, _flag, "0 or 1", _bit),
     Param("seed", "examples", 0, _whole(0, 2**31), "a whole number from 0"),
     Param("open", "examples", "", _place, "document-destination-source"),
+    Param("samples", "describe", 20, _whole(1, MOST_SAMPLES), f"a number, 1 to {MOST_SAMPLES}"),
+    Param("draw", "describe", 0, _whole(0, 2**31), "a whole number from 0"),
+    Param("told", "describe", False, _flag, "0 or 1", _bit),
     Param("text", "prompt", TEXT, str, "a text"),
     Param("rest", "examples prompt", True, _flag, "0 or 1", _bit),
 )

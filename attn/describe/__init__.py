@@ -1,0 +1,1 @@
+"""Written descriptions of heads, and a score that says whether to believe them."""

@@ -1,0 +1,170 @@
+"""What the index knows of a head → passages to describe it from, and to test descriptions on.
+
+The only module of descriptions that asks the index. Training and held-out documents are told apart
+here, by attn/describe/split.py, and every passage carries its document's id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from attn.describe.split import held_out
+from attn.errors import DescribeError
+from attn.heads import Example, HeadId, Window
+from attn.index import BANDS, Index, Ranking
+
+RESTS = 0.8
+"""A row rests when the first position gets this share of its attention, or more."""
+
+_MOST = 1000
+_RANKED, _REST = 0.6, 0.15  # shares of the evidence; the lower bands get what remains
+
+
+@dataclass(frozen=True, eq=False)
+class Passage:
+    """A pair of a head in its text. ``kind`` how it was chosen: ranked, band or rest."""
+
+    kind: str
+    example: Example
+    window: Window
+    document_id: str
+
+    @property
+    def place(self) -> tuple[str, int, int, int]:
+        """Where it is: document id, first position of the window, destination, source."""
+        return self.document_id, self.window.start, self.example.dst, self.example.src
+
+    @property
+    def visible(self) -> int:
+        """How many sources the row sees."""
+        example = self.example
+        row = 0 if example.row is None else len(example.row)
+        return round(example.multiple / example.attention) if example.attention > 0 else row
+
+    @property
+    def sink(self) -> float:
+        """The first position's share of the row."""
+        return 0.0 if self.example.row is None else float(self.example.row[0])
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What may be told beside the passages: the budget's named shares, and the source tokens.
+
+    ``tokens`` (text, share of the attention that the head gives to sources of that text).
+    """
+
+    budget: tuple[tuple[str, float], ...]
+    tokens: tuple[tuple[str, float], ...]
+
+
+def gather(index: Index, head: HeadId, n: int = 20, seed: int = 0) -> list[Passage]:
+    """About ``n`` passages of training documents to describe a head from, the telling ones first.
+
+    Ranked pairs, one per document; pairs of the lower bands; and rows in which the head rests.
+    Raises DescribeError when the index has none.
+    """
+    ranked = _passages(index, "ranked", index.top(head, _MOST, one_per_document=True), False)
+    chosen = _apart(ranked, max(1, round(_RANKED * n)), [])
+    rests = [p for p in _rows(index, head, seed, False) if p.sink >= RESTS]
+    at_rest = _apart(rests, round(_REST * n), [*chosen])
+    lower = _round_robin(_banded(index, head, seed, False)[:-1] or [[]])
+    banded = _apart(lower, n - len(chosen) - len(at_rest), [*chosen, *at_rest])
+    chosen += _apart(ranked, n - len(chosen) - len(at_rest) - len(banded), [*chosen, *banded])
+    if not chosen:
+        raise DescribeError(
+            f"The index keeps no pair of {head} in a training document: scan more documents."
+        )
+    return [*chosen, *banded, *at_rest]
+
+
+def held_out_passages(
+    index: Index, head: HeadId, seed: int = 0
+) -> tuple[list[list[Passage]], list[Passage]]:
+    """Held-out passages: pairs above average, a list a band of attention; and whole rows, any."""
+    banded = _banded(index, head, seed, True)
+    return banded, [p for p in _rows(index, head, seed, True) if p.example.row is not None]
+
+
+def band_mass(index: Index, head: HeadId) -> list[float]:
+    """The attention that lies in each band: its pairs in the whole corpus, times a sample's mean."""
+    counts = index.attention_counts(head)
+    by_band = [int(counts[len(BANDS) - 1 :].sum()), *(int(n) for n in counts[len(BANDS) - 2 :: -1])]
+    means = []
+    for band in range(len(BANDS)):
+        kept = index.band(head, band, _MOST).examples
+        means.append(sum(e.attention for e in kept) / max(len(kept), 1))
+    return [count * mean for count, mean in zip(by_band, means, strict=True)]
+
+
+def numbers(index: Index, head: HeadId, most: int = 20) -> Numbers:
+    """The head's budget, and the source tokens most attended in rows of training documents."""
+    table = _mass(_rows(index, head, 0, False))
+    total = sum(table.values()) or 1.0
+    best = sorted(table.items(), key=lambda item: (-item[1], item[0]))[:most]
+    return Numbers(
+        tuple(index.budget(head).items()), tuple((text, mass / total) for text, mass in best)
+    )
+
+
+def fingerprint(passages: Iterable[Passage]) -> list[list[str | int]]:
+    """The passages' places, to keep beside what was made from them."""
+    return [list(passage.place) for passage in passages]
+
+
+def _mass(rows: Iterable[Passage]) -> dict[str, float]:
+    """Source token's text → attention that such tokens get in these rows, the first left out."""
+    table: dict[str, float] = {}
+    for passage in rows:
+        row = passage.example.row
+        for text, share in zip(
+            passage.window.texts[1:], () if row is None else row[1:], strict=False
+        ):
+            table[text] = table.get(text, 0.0) + float(share)
+    return table
+
+
+def _apart(passages: Sequence[Passage], n: int, taken: Sequence[Passage]) -> list[Passage]:
+    """The first ``n`` passages whose row is not taken."""
+    seen = {passage.place[:3] for passage in taken}
+    chosen: list[Passage] = []
+    for passage in passages:
+        if len(chosen) >= n:
+            break
+        if passage.place[:3] not in seen:
+            seen.add(passage.place[:3])
+            chosen.append(passage)
+    return chosen
+
+
+def _round_robin(lists: Sequence[Sequence[Passage]]) -> list[Passage]:
+    longest = max((len(one) for one in lists), default=0)
+    return [one[i] for i in range(longest) for one in lists if i < len(one)]
+
+
+def _passages(index: Index, kind: str, ranking: Ranking, testing: bool) -> list[Passage]:
+    """A ranking's examples on one side of the split, each with its text."""
+    found = []
+    for example in ranking.examples:
+        window = index.window(example.document, example.start)
+        document_id = window.id
+        if held_out(document_id) is testing:
+            found.append(Passage(kind, example, window, document_id))
+    return found
+
+
+def _banded(index: Index, head: HeadId, seed: int, testing: bool) -> list[list[Passage]]:
+    """Pairs above average, a list a band, each in an order drawn by the seed."""
+    rankings = [index.band(head, band, _MOST, seed=seed) for band in range(len(BANDS))]
+    return [_passages(index, "band", ranking, testing) for ranking in rankings]
+
+
+def _rows(index: Index, head: HeadId, seed: int, testing: bool) -> list[Passage]:
+    """Rows of the head, whatever it does there."""
+    return _passages(index, "rest", index.sampled_rows(head, _MOST, seed=seed), testing)
+
+
+def source_mass(index: Index, head: HeadId) -> dict[str, float]:
+    """Source token's text → attention that the head gives to such tokens."""
+    return {row.token: row.mass for row in index.sources(head)}

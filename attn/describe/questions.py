@@ -1,0 +1,218 @@
+"""Questions about held-out text that a good description answers and a poor one does not.
+
+Pair test: does the head, at this destination, attend to this source? A pair above average is a yes,
+drawn from every band of attention, and from each in proportion to the attention that the head gives
+to pairs of that band. A pair at or below average is a no, of three tiers:
+
+- same destination: another source of a yes's row
+- same distance: as far apart as a yes, elsewhere
+- same source token: a yes's source token, seen from another destination
+
+Pick the source: which of five sources of a row does its destination attend to most?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attn.describe.evidence import Passage
+from attn.errors import DescribeError
+
+TIERS = ("same destination", "same distance", "same source token")
+CHOICES = 5
+
+
+@dataclass(frozen=True)
+class PairQuestion:
+    """Whether the head attends from ``dst`` to ``src``.
+
+    ``multiple`` is the truth, which no judge but the oracle may look at; ``tier`` "" for a yes.
+    ``shown`` how many of the texts the row sees, and so how many are shown.
+    """
+
+    document_id: str
+    texts: tuple[str, ...]
+    shown: int
+    dst: int
+    src: int
+    multiple: float
+    tier: str = ""
+
+    @property
+    def attends(self) -> bool:
+        """The right answer."""
+        return not self.tier
+
+
+@dataclass(frozen=True)
+class PickQuestion:
+    """Which of ``sources`` (places, in the text's order) the destination attends to most.
+
+    ``multiples`` is the truth; ``answer`` the place in ``sources`` of the right one.
+    """
+
+    document_id: str
+    texts: tuple[str, ...]
+    shown: int
+    dst: int
+    sources: tuple[int, ...]
+    multiples: tuple[float, ...]
+    answer: int
+
+
+@dataclass(frozen=True)
+class Questions:
+    """A test: its pair questions, yes and no, and its pick questions. Decided by index and seed."""
+
+    pairs: tuple[PairQuestion, ...]
+    picks: tuple[PickQuestion, ...]
+
+    @property
+    def documents(self) -> int:
+        """How many held-out documents they are about."""
+        return len({q.document_id for q in self.pairs} | {q.document_id for q in self.picks})
+
+
+def ask(
+    bands: Sequence[Sequence[Passage]],
+    rows: Sequence[Passage],
+    n: int,
+    seed: int = 0,
+    *,
+    mass: Sequence[float] = (),
+    skip_first: bool = True,
+    bidirectional: bool = False,
+) -> Questions:
+    """Up to ``n`` yes questions, a no to each where one can be found, and up to ``n / 2`` picks.
+
+    ``bands`` pairs above average, ``rows`` whole rows, all held out; ``mass`` the attention that
+    lies in each band, alike where it is not given. Raises DescribeError when there is no yes or no
+    no.
+    """
+    pool = _Pool(
+        [*(p for band in bands for p in band), *rows], int(skip_first), bidirectional, seed
+    )
+    positives = pool.usable([*_in_turn(bands, mass or [1.0] * len(bands))])[:n]
+    pairs: list[PairQuestion] = []
+    used = {passage.place for passage in positives}
+    for number, passage in enumerate(positives):
+        pairs.append(pool.question(passage, passage.example.src))
+        order = [*TIERS[number % 3 :], *TIERS[: number % 3]]
+        for tier in order:
+            found = pool.negative(passage, tier, used)
+            if found is not None:
+                other, src = found
+                used.add((*other.place[:3], src))
+                pairs.append(pool.question(other, src, tier))
+                break
+    pairs = [pairs[i] for i in pool.shuffled(len(pairs))]
+    picks = [pick for passage in positives if (pick := pool.pick(passage)) is not None]
+    if not positives or all(question.attends for question in pairs):
+        raise DescribeError(
+            "The index keeps too few pairs of this head in held-out documents to test a "
+            "description: scan more documents."
+        )
+    return Questions(tuple(pairs), tuple(picks[: max(1, n // 2)]))
+
+
+def _in_turn(bands: Sequence[Sequence[Passage]], mass: Sequence[float]) -> Iterator[Passage]:
+    """One of each band, then from the band that is furthest behind its share (Webster's rule)."""
+    left = [list(reversed(band)) for band in bands]
+    taken = [0] * len(bands)
+    while any(left):
+        open_bands = [i for i, band in enumerate(left) if band]
+        fresh = [i for i in open_bands if not taken[i]]
+        chosen = (
+            fresh[0] if fresh else max(open_bands, key=lambda i: (mass[i] / (taken[i] + 0.5), -i))
+        )
+        taken[chosen] += 1
+        yield left[chosen].pop()
+
+
+class _Pool:
+    """Held-out rows to draw from, each once, in an order that the seed decides."""
+
+    def __init__(
+        self, passages: Sequence[Passage], first: int, bidirectional: bool, seed: int
+    ) -> None:
+        self._first, self._bidirectional = first, bidirectional
+        self._random = np.random.default_rng([seed, 4])
+        whole = {p.place[:3]: p for p in passages if p.example.row is not None}
+        rows = [whole[place] for place in sorted(whole)]
+        self._rows = [rows[i] for i in self._random.permutation(len(rows))]
+
+    def shuffled(self, n: int) -> list[int]:
+        """0 to n - 1 in an order drawn by the seed, so that a yes is not followed by its no."""
+        return [int(i) for i in self._random.permutation(n)]
+
+    def usable(self, passages: Sequence[Passage]) -> list[Passage]:
+        """Passages with their row, each pair once."""
+        found = {p.place: p for p in passages if p.example.row is not None}
+        return list(found.values())
+
+    def question(self, passage: Passage, src: int, tier: str = "") -> PairQuestion:
+        """The question about a row's pair."""
+        texts, dst = passage.window.texts, passage.example.dst
+        multiple = float(self._multiples(passage)[src])
+        shown = len(texts) if self._bidirectional else dst + 1
+        return PairQuestion(passage.document_id, texts, shown, dst, src, multiple, tier)
+
+    def negative(
+        self, passage: Passage, tier: str, used: set[tuple[str, int, int, int]]
+    ) -> tuple[Passage, int] | None:
+        """A row and a source of it for a tier's no to ``passage``, or None."""
+        dst, src = passage.example.dst, passage.example.src
+        token = passage.window.texts[src]
+        for row in [passage] if tier == TIERS[0] else self._rows:
+            if tier != TIERS[0] and row.place[:3] == passage.place[:3]:
+                continue
+            sources = self._below(row)
+            if tier == TIERS[1]:
+                sources = [s for s in sources if row.example.dst - s == dst - src]
+            elif tier == TIERS[2]:
+                sources = [s for s in sources if row.window.texts[s] == token]
+            fresh = [s for s in sources if (*row.place[:3], s) not in used]
+            if fresh:
+                return row, fresh[int(self._random.integers(len(fresh)))]
+        return None
+
+    def pick(self, passage: Passage) -> PickQuestion | None:
+        """The row's strongest source among four of its weak ones, or None where it has too few."""
+        multiples, weak = self._multiples(passage), self._below(passage)
+        seen = self._seen(passage)
+        best = max(seen, key=lambda s: (multiples[s], -s), default=None)
+        if best is None or multiples[best] <= 1 or len(weak) < CHOICES - 1:
+            return None
+        others = self._random.choice(len(weak), CHOICES - 1, replace=False)
+        sources = sorted([best, *(weak[i] for i in others)])
+        texts, dst = passage.window.texts, passage.example.dst
+        return PickQuestion(
+            passage.document_id,
+            texts,
+            len(texts) if self._bidirectional else dst + 1,
+            dst,
+            tuple(sources),
+            tuple(float(multiples[s]) for s in sources),
+            sources.index(best),
+        )
+
+    def _multiples(self, passage: Passage) -> np.ndarray:
+        """(source,) float64: the row's multiples."""
+        row = passage.example.row
+        assert row is not None
+        return np.asarray(row, np.float64) * passage.visible
+
+    def _seen(self, passage: Passage) -> list[int]:
+        """The sources that the row sees, the first position left out where it is skipped."""
+        row = passage.example.row
+        assert row is not None
+        start = 0 if self._bidirectional else passage.example.dst + 1 - passage.visible
+        return list(range(max(self._first, start), len(row)))
+
+    def _below(self, passage: Passage) -> list[int]:
+        """The sources that the row sees and gives its average or less."""
+        multiples = self._multiples(passage)
+        return [s for s in self._seen(passage) if multiples[s] <= 1]

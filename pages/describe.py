@@ -1,0 +1,68 @@
+"""Describe: what a language model says a head does, and whether to believe it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attn.ui import MOST_SAMPLES, View, describing, language, run_page
+
+HELP = {
+    "samples": "How many examples the prompt holds: the strongest pairs, one a document, some "
+    "weaker ones, and some rows at rest.",
+    "draw": "Another seed draws other weak examples and other marks.",
+    "told": "Tell the model where the head's attention goes in numbers, too.",
+    "prompt": "Examples are left out, whole, until the prompt fits.",
+    "answer": "An answer that is longer is not kept.",
+    "questions": "Pairs that the head attends to. As many that it does not are asked about, too.",
+}
+CUSTOM = "Words of your own, added to the prompt"
+
+
+def evidence() -> None:
+    """The switches that decide what is sent."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.number_input(
+            "Examples", 1, MOST_SAMPLES, key="samples", width=110,
+            persist_state="session", help=HELP["samples"],
+        )  # fmt: skip
+        st.number_input(
+            "Seed", 0, 2**31, key="draw", width=110, persist_state="session", help=HELP["draw"]
+        )
+        for key, title, low, high, start in (
+            ("prompt", "Longest prompt", 500, 200_000, 6000),
+            ("answer", "Longest answer", 50, 20_000, 600),
+        ):
+            st.number_input(
+                title, low, high, start, 100, key=f"_{key}_tokens", width=150,
+                persist_state="session", help=HELP[key],
+            )  # fmt: skip
+        st.toggle("Tell the numbers", key="told", persist_state="session", help=HELP["told"])
+    st.text_area(CUSTOM, key="_custom", height=70, persist_state="session")
+
+
+def body(view: View) -> None:
+    """Numbers, language model, prompt, descriptions and their scores."""
+    st.header(f"What does {view.head} do?", anchor=False)
+    describing.summary(view)
+    describing.rules_table(view)
+    server = language.choose_server()
+    st.subheader("Ask a language model", anchor=False)
+    evidence()
+    drafted = describing.prepare(view)
+    describing.preview(drafted)
+    describing.describe_button(view, server, drafted)
+    st.subheader("Descriptions and their scores", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.number_input(
+            "Questions", 2, 500, 30, key="_questions", width=110,
+            persist_state="session", help=HELP["questions"],
+        )  # fmt: skip
+        describing.cost_note(view)
+    describing.running_test(view)
+    describing.history(view, server)
+    own = st.text_area("Or a description of your own", key="_own", persist_state="session")
+    describing.trial_button(view, server, (own or "").strip(), None)
+    describing.exchange(view)
+
+
+run_page("describe", body)

@@ -1,0 +1,300 @@
+"""The scorer is right, shown without a language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attn.describe import evidence
+from attn.describe.judges import (
+    Belief,
+    Coin,
+    Oracle,
+    Rule,
+    Weights,
+    first,
+    nearest,
+    previous,
+    rules,
+    same,
+)
+from attn.describe.questions import CHOICES, TIERS, PairQuestion, PickQuestion, Questions, ask
+from attn.describe.score import (
+    Measure,
+    Result,
+    newcombe,
+    pair_test,
+    pick_test,
+    score,
+    verdict,
+    wilson,
+)
+from attn.errors import DescribeError
+from attn.heads import HeadId
+from attn.index import BANDS, Index
+
+TEXTS = ("a", "b", "c", "a", "b")
+
+
+def pair(attends: bool, document: str = "d", tier: str = TIERS[0]) -> PairQuestion:
+    return PairQuestion(document, TEXTS, 5, 4, 2, 2.0 if attends else 0.5, "" if attends else tier)
+
+
+def pick(answer: int, document: str = "d") -> PickQuestion:
+    multiples = tuple(3.0 if i == answer else 0.1 for i in range(5))
+    return PickQuestion(document, TEXTS, 5, 4, (0, 1, 2, 3, 4), multiples, answer)
+
+
+def area(yes: Sequence[Belief], no: Sequence[Belief]) -> Measure:
+    questions = [pair(True, f"y{i}") for i in range(len(yes))]
+    questions += [pair(False, f"n{i}") for i in range(len(no))]
+    return pair_test(questions, [*yes, *no])[0]
+
+
+def test_area_by_hand() -> None:
+    assert area([3, 2], [1, 0]).value == 1.0
+    assert area([0, 1], [2, 3]).value == 0.0
+    assert area([3, 1], [2, 0]).value == 0.75
+    assert area([1, 1], [1, 1]).value == 0.5
+
+
+def test_with_only_yes_and_no_it_is_the_balanced_accuracy() -> None:
+    measure = area([1, 1, 1, 0], [0, 1])
+    assert measure.value == pytest.approx((3 / 4 + 1 / 2) / 2)
+
+
+@given(
+    st.lists(st.floats(-5, 5), min_size=1, max_size=12),
+    st.lists(st.floats(-5, 5), min_size=1, max_size=12),
+)
+def test_area_equals_counting_every_comparison(yes: list[float], no: list[float]) -> None:
+    wins = sum(1.0 if y > n else 0.5 if y == n else 0.0 for y in yes for n in no)
+    measure = area(yes, no)
+    assert measure.value == pytest.approx(wins / (len(yes) * len(no)))
+    assert 0 <= measure.low <= measure.value <= measure.high <= 1
+    assert measure.n == len(yes) + len(no)
+
+
+def test_an_unread_answer_counts_as_a_coin_and_is_counted() -> None:
+    measure = area([1.0, None], [0.0, 0.0])
+    assert measure.value == 0.75
+    assert measure.unread == 1
+    assert area([None, None], [None, None]).value == 0.5
+    picked = pick_test([pick(0), pick(1)], [(1, 0, 0, 0, 0), None])
+    assert picked is not None
+    assert picked.value == pytest.approx((1 + 0.2) / 2)
+    assert picked.unread == 1
+
+
+def test_ties_among_sources_share_the_point() -> None:
+    measure = pick_test([pick(1)], [(0, 1, 1, 0, 0)])
+    assert measure is not None
+    assert measure.value == 0.5
+    assert pick_test([], []) is None
+
+
+def test_tiers_are_measured_apart() -> None:
+    questions = [pair(True), pair(False), pair(False, tier=TIERS[1])]
+    whole, tiers = pair_test(questions, [1.0, 0.0, 2.0])
+    assert whole.value == 0.5
+    assert {tier: measure.value for tier, measure in tiers.items()} == {TIERS[0]: 1, TIERS[1]: 0}
+    assert tiers[TIERS[0]].n == 2
+
+
+def test_wilson_as_published() -> None:
+    """Newcombe 1998, table I: 81 of 263, 15 of 148, 0 of 20, 1 of 29."""
+    cases = ((81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605),
+             (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718))  # fmt: skip
+    for x, n, low, high in cases:
+        assert wilson(x / n, n) == pytest.approx((low, high), abs=6e-5)
+
+
+def test_newcombe_ends_are_one_interval_away() -> None:
+    for value, yes, no in ((0.9, 30, 30), (0.5, 20, 40), (0.75, 8, 8)):
+        for end in newcombe(value, yes, no):
+            half = (yes + no) / 2 - 1
+            variance = end * (1 - end) * (1 + half * ((1 - end) / (2 - end) + end / (1 + end)))
+            assert abs(value - end) == pytest.approx(1.959964 * (variance / (yes * no)) ** 0.5)
+    low, high = newcombe(1.0, 30, 30)
+    assert 0.85 < low < 0.97
+    assert high == 1.0
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
+    """Beliefs of two normals a standard deviation apart: the true area is 0.76."""
+    draw, held = np.random.default_rng(0), 0
+    for _ in range(200):
+        measure = area(list(draw.normal(1, 1, 25)), list(draw.normal(0, 1, 25)))
+        held += measure.low <= 0.7602 <= measure.high
+    assert held >= 186  # of 200: 95 % would be 190, and the wider of two intervals is taken
+
+
+def test_questions_of_one_document_widen_the_interval() -> None:
+    draw = np.random.default_rng(1)
+    effects = np.repeat(draw.normal(0, 3, 8), 8)
+    beliefs = list(effects + np.tile([1.0, 0.0], 32))
+    together = [pair(i % 2 == 0, f"d{i // 8}") for i in range(64)]
+    apart = [pair(i % 2 == 0, f"d{i}") for i in range(64)]
+    one, two = pair_test(together, beliefs)[0], pair_test(apart, beliefs)[0]
+    assert one.value == two.value
+    low, high = newcombe(one.value, 32, 32)
+    assert one.low <= low
+    assert one.high >= high
+    same = np.repeat(np.tile([2.0, 0.0], 4), 8) - np.tile([0.0, 1.0], 32)
+    one = pair_test(together, list(same))[0]
+    two = pair_test(apart, list(same))[0]
+    assert one.high - one.low > two.high - two.low
+
+
+@pytest.fixture(scope="module")
+def asked(sample_index: Path) -> dict[str, Questions]:
+    """Questions about the built-in model's best previous-token head and an induction head."""
+    index = Index.open(sample_index)
+    values = index.metric("previous")
+    best = HeadId(*np.unravel_index(int(np.nanargmax(values)), values.shape))
+    heads = {"previous": HeadId(int(best.layer), int(best.head)), "induction": HeadId(18, 6)}
+    found = {}
+    for name, head in heads.items():
+        bands, rows = evidence.held_out_passages(index, head)
+        mass = evidence.band_mass(index, head)
+        found[name] = ask(bands, rows, 40, mass=mass)
+    return found
+
+
+@pytest.mark.parametrize("name", ["previous", "induction"])
+def test_an_oracle_scores_one(asked: dict[str, Questions], name: str) -> None:
+    result = score("oracle", Oracle(), asked[name])
+    assert result.pair.value == 1.0
+    assert all(measure.value == 1.0 for measure in result.tiers.values())
+    assert result.pick is not None
+    assert result.pick.value == 1.0
+    assert result.pair.low > 0.8
+
+
+@pytest.mark.parametrize("name", ["previous", "induction"])
+def test_a_coin_scores_a_half_within_its_interval(asked: dict[str, Questions], name: str) -> None:
+    within = 0
+    for seed in range(20):
+        result = score("coin", Coin(seed), asked[name])
+        assert result.pick is not None
+        within += result.pair.low <= 0.5 <= result.pair.high
+        within += result.pick.low <= 1 / CHOICES <= result.pick.high
+    assert within >= 36
+
+
+def test_previous_token_is_high_on_its_head_and_at_chance_on_induction(
+    asked: dict[str, Questions],
+) -> None:
+    high = score("previous", Rule(previous), asked["previous"])
+    chance = score("previous", Rule(previous), asked["induction"])
+    assert high.pair.value > 0.7
+    assert high.pair.low > 0.6
+    assert high.pick is not None
+    assert high.pick.value > 0.8
+    assert chance.pair.low <= 0.5 <= chance.pair.high
+    assert abs(chance.pair.value - 0.5) < 0.1
+    assert chance.pick is not None
+    assert chance.pick.low <= 0.2 <= chance.pick.high
+
+
+def test_questions_are_what_they_say(asked: dict[str, Questions], sample_index: Path) -> None:
+    questions = asked["induction"]
+    yes = [q for q in questions.pairs if q.attends]
+    for question in questions.pairs:
+        assert question.multiple > 1 if question.attends else question.multiple <= 1
+        assert 0 < question.src <= question.dst < question.shown <= len(question.texts)
+    assert {q.tier for q in questions.pairs} == {"", *TIERS}
+    for question in questions.pairs:
+        if question.tier == TIERS[0]:
+            assert any((q.texts, q.dst) == (question.texts, question.dst) for q in yes)
+        if question.tier == TIERS[1]:
+            assert any(q.dst - q.src == question.dst - question.src for q in yes)
+        if question.tier == TIERS[2]:
+            assert any(q.texts[q.src] == question.texts[question.src] for q in yes)
+    for picked in questions.picks:
+        assert len(set(picked.sources)) == CHOICES
+        assert list(picked.sources) == sorted(picked.sources)
+        assert picked.multiples[picked.answer] == max(picked.multiples) > 1
+        assert sorted(picked.multiples)[-2] <= 1
+
+
+def test_yes_and_no_do_not_take_turns(asked: dict[str, Questions]) -> None:
+    turns = [question.attends for question in asked["induction"].pairs]
+    same_as_next = sum(a == b for a, b in pairwise(turns))
+    assert 0.25 < same_as_next / len(turns) < 0.75
+
+
+def test_positives_come_from_all_bands(sample_index: Path) -> None:
+    index = Index.open(sample_index)
+    bands, rows = evidence.held_out_passages(index, HeadId(18, 6))
+    filled = sum(bool(band) for band in bands)
+    questions = ask(bands, rows, filled)
+    yes = [q for q in questions.pairs if q.attends]
+    found = {
+        number
+        for question in yes
+        for number, (low, high) in enumerate(BANDS)
+        if low <= question.multiple / (question.dst + 1) < high + (number == len(BANDS) - 1)
+    }
+    assert len(found) == filled >= 3
+
+
+def test_too_little_to_ask_about_says_so() -> None:
+    with pytest.raises(DescribeError, match="too few pairs"):
+        ask([[], []], [], 10)
+
+
+def test_rules_by_hand() -> None:
+    assert [previous(TEXTS, 4, src) for src in range(5)] == [0, 0, 0, 1, 0]
+    assert [same(TEXTS, 4, src) for src in range(5)] == [0, 1, 0, 0, 0]
+    assert first(TEXTS, 4, 1) > first(TEXTS, 4, 2)
+    assert nearest(TEXTS, 4, 3) > nearest(TEXTS, 4, 1)
+    most = rules({"c": 2.0})["most attended token"]
+    assert most.picks([pick(2)]) == [(0.0, 0.0, 2.0, 0.0, 0.0)]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A judge with its answers ready."""
+
+    beliefs: list[Belief]
+    weights: list[Weights]
+    graded: bool = False
+
+    def pairs(self, questions: Sequence[PairQuestion]) -> list[Belief]:
+        return self.beliefs
+
+    def picks(self, questions: Sequence[PickQuestion]) -> list[Weights]:
+        return self.weights
+
+
+def result(name: str, value: float, reach: float = 0.1, unread: int = 0) -> Result:
+    measure = Measure(value, value - reach, value + reach, 60, unread)
+    return Result(name, measure, {TIERS[0]: measure}, measure, True)
+
+
+def test_verdicts() -> None:
+    others = [result("nearest token", 0.6), result("another head's description", 0.7)]
+    assert verdict(result("it", 0.85), others).good
+    beaten = verdict(result("it", 0.75), others)
+    assert not beaten.good
+    assert 'does not beat "another head\'s description" (0.70)' in beaten.text
+    chance = verdict(result("it", 0.55), others)
+    assert "no better than chance (0.50)" in chance.text
+    unread = verdict(result("it", 0.9, unread=40), others)
+    assert not unread.good
+    assert "80 of 120 answers could not be read" in unread.text
+
+
+def test_the_method_is_named() -> None:
+    questions = Questions((pair(True), pair(False)), (pick(0),))
+    yes_no = score("x", Fixed([1.0, 0.0], [(1, 0, 0, 0, 0)]), questions)
+    assert yes_no.method == "balanced accuracy"
+    assert score("oracle", Oracle(), questions).method == "ROC-AUC"

@@ -1,0 +1,154 @@
+"""The Describe page in a real browser: see the prompt, send it, watch, test, read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from attn.describe.store import Descriptions, place
+from attn.heads import HeadId
+from attn.index import Index
+from tests.describe.scripted import Handler, Scripted, chunk
+from tests.e2e.conftest import Server, go, heading
+from tests.e2e.conftest import serve as serve_app
+
+HEAD = HeadId(18, 6)
+KEY = "sk-browser-s3cret"
+FIRST, REST = "Attends to ![a](http://evil.example/a.png)", " <b>what</b> came next."
+
+
+class Talk:
+    """A language model whose description pauses after its first words until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.failing = False
+        self.server = Scripted(self.answer)
+
+    def answer(self, handler: Handler, body: dict[str, Any]) -> None:
+        if self.failing:
+            handler.send(401, f'{{"error": {{"message": "bad <b>{KEY}</b>"}}}}')
+        elif body["messages"][1]["content"].endswith("What does this head do?"):
+            handler.begin()
+            handler.event(chunk(FIRST))
+            self.go.wait(60)
+            handler.event(chunk(REST, "stop"))
+        else:
+            handler.stream("\n".join(f"{i}: yes" for i in range(1, 10)))
+
+
+@pytest.fixture(scope="module")
+def talk() -> Iterator[Talk]:
+    made = Talk()
+    yield made
+    made.go.set()
+    made.server.close()
+
+
+@pytest.fixture(scope="module")
+def app(talk: Talk, indexes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    model = {"ATTN_LLM_URL": talk.server.url, "ATTN_LLM_MODEL": "some", "ATTN_LLM_KEY": KEY}
+    with serve_app(log, ATTN_INDEXES=indexes, **model) as running:
+        yield running
+    assert KEY not in log.read_text()
+
+
+@pytest.fixture
+def page(
+    new_context: Callable[[], BrowserContext], app: Server, talk: Talk, index: Index
+) -> Iterator[Page]:
+    talk.go.clear()
+    talk.failing = False
+    place(index).unlink(missing_ok=True)
+    address = app.address("describe", index=index.name, layer=18, head=6, samples=6)
+    yield go(new_context().new_page(), address)
+    talk.go.set()
+    place(index).unlink(missing_ok=True)
+
+
+def test_streaming_is_seen_and_the_preview_is_what_was_sent(
+    page: Page, talk: Talk, index: Index
+) -> None:
+    expect(heading(page)).to_have_text("What does L18H6 do?")
+    before = len(talk.server.requests)
+    page.get_by_text("The prompt: 6 examples").click()
+    blocks = page.get_by_test_id("stCode")
+    expect(blocks).to_have_count(2)
+    expect(blocks.first).to_be_visible()
+    shown = [blocks.nth(i).locator("code").text_content() for i in range(2)]
+    assert len(talk.server.requests) == before
+
+    page.get_by_role("button", name="Ask some").click()
+    expect(page.get_by_test_id("stText")).to_have_text(FIRST)
+    talk.go.set()
+    expect(page.get_by_test_id("stText")).to_have_text(FIRST + REST)
+    (sent,) = [body["messages"] for _, body in talk.server.requests[before:]]
+    assert [message["content"] for message in sent] == shown
+    made = Descriptions(index).of(HEAD)[0]
+    assert (made.system, made.user) == tuple(shown)
+    assert page.locator("img[src*=evil], [data-testid=stText] b").count() == 0
+
+
+def test_a_test_in_the_browser_says_whether_to_believe_it(
+    page: Page, talk: Talk, index: Index
+) -> None:
+    talk.go.set()
+    questions = page.get_by_label("Questions", exact=True)
+    questions.fill("4")
+    questions.press("Enter")
+    own = page.get_by_label("Or a description of your own")
+    own.fill("Attends to the token after an earlier copy.")
+    own.press("Control+Enter")
+    button = page.get_by_role("button", name="Test my description")
+    expect(button).to_be_enabled()
+    button.click()
+    expect(page.get_by_text("no better than chance")).to_be_visible()
+    table = page.get_by_test_id("stTable").last
+    expect(table).to_contain_text("another head's description")
+    expect(table).to_contain_text("most attended token")
+    expect(page.get_by_text("answers could not be read")).to_be_visible()
+
+
+def test_an_error_is_readable_and_shows_no_key(page: Page, talk: Talk, index: Index) -> None:
+    talk.failing = True
+    page.get_by_role("button", name="Ask some").click()
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_contain_text("refuses the key (it says: bad <b>[key]</b>)")
+    assert KEY not in page.content()
+    assert KEY not in page.url
+    assert Descriptions(index).of(HEAD) == []
+
+
+def test_a_refresh_finds_the_work_still_going_on(page: Page, talk: Talk) -> None:
+    page.get_by_role("button", name="Ask some").click()
+    expect(page.get_by_test_id("stText")).to_have_text(FIRST)
+    go(page, page.url)
+    expect(page.get_by_test_id("stText")).to_have_text(FIRST)
+    page.get_by_role("button", name="Stop").click()
+    expect(page.get_by_text("Stopped;")).to_be_visible()
+    expect(page.get_by_role("button", name="Ask some")).to_be_enabled()
+
+
+def test_a_typed_key_stays_in_its_field(page: Page, talk: Talk) -> None:
+    page.get_by_text("Language model", exact=True).click()
+    page.get_by_label("Server", exact=True).click()
+    page.get_by_role("option", name="Another address").click()
+    for label, value in (("Address", talk.server.url), ("Model", "mine"), ("Key", "sk-typed-1")):
+        field = page.get_by_test_id("stMain").get_by_label(label, exact=True)
+        field.fill(value)
+        field.press("Enter")
+    talk.go.set()
+    before = len(talk.server.requests)
+    page.get_by_role("button", name="Ask mine").click()
+    expect(page.get_by_test_id("stText")).to_have_text(FIRST + REST)
+    assert talk.server.requests[before][0]["Authorization"] == "Bearer sk-typed-1"
+    assert "sk-typed-1" not in page.url
+    assert "sk-typed-1" not in page.locator("[data-testid=stMain]").inner_text()
+    copy = page.get_by_role("button", name="Copy link")
+    assert "sk-typed" not in (copy.get_attribute("data-query") or "")
