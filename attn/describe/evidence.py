@@ -88,7 +88,7 @@ def held_out_passages(
 
 
 def band_mass(index: Index, head: HeadId) -> list[float]:
-    """The attention that lies in each band: its pairs in the whole corpus, times a sample's mean."""
+    """The attention that lies in each band: how many pairs it has, times a sample's mean."""
     counts = index.attention_counts(head)
     by_band = [int(counts[len(BANDS) - 1 :].sum()), *(int(n) for n in counts[len(BANDS) - 2 :: -1])]
     means = []
