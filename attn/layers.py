@@ -243,12 +243,13 @@ def _kept(table: pa.Table, head: int, heads: int, frame: Frame) -> Pairs:
     for i, row in enumerate(table["row"]):
         values = torch.from_numpy(row.values.to_numpy().copy())
         rows[i, : len(values)] = values
-    document = torch.from_numpy(table["document"].to_numpy())
+    document = torch.from_numpy(table["document"].to_numpy().copy())
     token = torch.from_numpy(frame.renumber[table["token"].to_numpy()])
     parts = []
     for kind, name in enumerate(LISTS):
         rank = table[f"rank_{name}"].to_numpy()
-        some = torch.from_numpy(np.flatnonzero(rank >= 0))
+        by_rank = np.argsort(rank, kind="stable")
+        some = torch.from_numpy(by_rank[rank[by_rank] >= 0])
         group = torch.full_like(some, kind * heads + head)
         order = orders.get(name, chance)
         parts.append(

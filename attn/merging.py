@@ -29,7 +29,8 @@ _OWN = (
     "identity", "fingerprint", "documents", "windows", "tokens", "groups", "files", "rows",
     "skip", "docs", "short", "notices", "corpus",
 )  # fmt: skip
-"""What differs between parts; everything else of their manifests must be the same."""
+"""What differs between parts; everything else of their manifests must be the same. A corpus may
+lie in another folder of another machine, but its name is the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +89,9 @@ def _check(indexes: Sequence[Index]) -> None:
         raise ScanError("Name the indexes to merge.")
     for index in indexes[1:]:
         a, b = (asdict(i.manifest) for i in (indexes[0], index))
-        other = next((name for name in a if name not in _OWN and a[name] != b[name]), None)
+        a, b = ({**told, "corpus": Path(told["corpus"]).name} for told in (a, b))
+        alike = [name for name in a if name not in _OWN or name == "corpus"]
+        other = next((name for name in alike if a[name] != b[name]), None)
         if other is not None:
             raise IndexMismatch(
                 f"{indexes[0].name} and {index.name} differ in {other}, {a[other]} and {b[other]}: "
