@@ -93,8 +93,6 @@ def scan(
     known = {"multiple,attention": False, "multiple,attention,write": True}
     if scores.replace(" ", "") not in known:
         raise ScanError("--scores is multiple,attention or multiple,attention,write.")
-    texts = load_corpus(corpus, docs and docs + skip, split=split)
-    session = load_model(model, device, dtype)
     plan = Plan(
         ctx,
         bos,
@@ -109,6 +107,9 @@ def scan(
         stride=stride,
         shard=shard,
     )
+    plan.check_numbers(skip)
+    texts = load_corpus(corpus, docs and docs + skip, split=split)
+    session = load_model(model, device, dtype)
     with _bar("Scanning") as step:
 
         def report(p: Progress) -> None:

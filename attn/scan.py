@@ -79,6 +79,19 @@ class Plan:
             raise ScanError(
                 f"--ctx {self.ctx} does not fit: {session.name} takes 2 to {session.n_ctx} tokens."
             )
+        if self.bos and not session.has_bos:
+            raise ScanError(f"The tokenizer of {session.name} has no BOS token: use --no-bos.")
+        bos = session.has_bos if self.bos is None else self.bos
+        room = self.ctx - int(bos)
+        stride = room if self.stride is None else self.stride
+        if not 1 <= stride <= room:
+            raise ScanError(
+                f"--stride is 1 to {room}: a window of {self.ctx} tokens holds so many."
+            )
+        return replace(self, bos=bos, stride=stride)
+
+    def check_numbers(self, skip: int = 0) -> None:
+        """Raise ScanError for what no model could do, before one is loaded."""
         if not 0 <= self.min_row < self.ctx:
             raise ScanError(
                 f"--min-row {self.min_row} leaves no row of {self.ctx} tokens: lower it."
@@ -90,18 +103,10 @@ class Plan:
             raise ScanError("--per-token is a whole number from 0.")
         if not 0 <= self.seed < 2**63:
             raise ScanError("--seed is a whole number from 0.")
-        if self.bos and not session.has_bos:
-            raise ScanError(f"The tokenizer of {session.name} has no BOS token: use --no-bos.")
-        bos = session.has_bos if self.bos is None else self.bos
-        room = self.ctx - int(bos)
-        stride = room if self.stride is None else self.stride
         if not self.all_windows and self.stride is not None:
             raise ScanError("--stride goes with --windows all.")
-        if not 1 <= stride <= room:
-            raise ScanError(
-                f"--stride is 1 to {room}: a window of {self.ctx} tokens holds so many."
-            )
-        return replace(self, bos=bos, stride=stride)
+        if skip % self.shard:
+            raise ScanError(f"--skip is a multiple of --shard, which is {self.shard} documents.")
 
     @property
     def limits(self) -> Limits:
@@ -139,9 +144,9 @@ def scan(
     exists, its folder is returned, and shards that an earlier scan left are used. The folder
     appears only when it is complete. Raises :class:`ScanError`, :class:`EmptyCorpus`.
     """
-    plan = (plan or Plan()).check(session)
-    if skip % plan.shard:
-        raise ScanError(f"--skip is a multiple of --shard, which is {plan.shard} documents.")
+    plan = plan or Plan()
+    plan.check_numbers(skip)
+    plan = plan.check(session)
     parent = out or settings().indexes
     report = progress or (lambda _: None)
     with failing_in_words(parent):

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from attn.corpus import load_corpus
 from attn.heads import HeadId
 from attn.index import Index, TokenRow
 from attn.metrics import DISTANCES, PARTS
-from tests import oracle_tables
-from tests.conftest import Tiny
+from attn.model import load_model
+from attn.scan import Plan, scan
+from tests import oracle, oracle_tables
+from tests.conftest import Tiny, plain_model, save_gpt2
 from tests.oracle import NEAR
-from tests.scanned import HEADS, PLANS, Scanned
+from tests.scanned import HEADS, PLANS, Scanned, scanned
 
 CLOSE = {"rel": 1e-5, "abs": 1e-5}
 
@@ -147,10 +152,6 @@ class TestUniformHeads:
     def index(
         cls, uniform_gpt2: Path, text_file: Path, tmp_path_factory: pytest.TempPathFactory
     ) -> Index:
-        from attn.corpus import load_corpus
-        from attn.model import load_model
-        from attn.scan import Plan, scan
-
         session = load_model(str(uniform_gpt2), device="cpu")
         out = tmp_path_factory.mktemp("uniform")
         plan = Plan(ctx=40, min_row=2, shard=3)
@@ -171,3 +172,36 @@ class TestUniformHeads:
 
     def test_entropy_is_all_there_can_be(self, index: Index) -> None:
         assert index.metric("entropy_share") == pytest.approx(np.ones((2, 4)), abs=1e-5)
+
+
+class TestHeadsWithoutPairs:
+    """Heads that list no pair stand among others that do: each keeps its own."""
+
+    def test_no_head_gets_anothers(self, text_file: Path, tmp_path: Path) -> None:
+        def flatten(model: Any) -> None:
+            with torch.no_grad():
+                for block, heads in zip(model.transformer.h, ((0, 2), (1, 3)), strict=True):
+                    for head in heads:
+                        block.attn.c_attn.weight[:, head * 8 : (head + 1) * 8] = 0
+                        block.attn.c_attn.bias[head * 8 : (head + 1) * 8] = 0
+
+        folder = save_gpt2(tmp_path / "model", flatten)
+        plan = Plan(ctx=40, shard=3)
+        found = scanned(
+            load_model(str(folder), device="cpu"),
+            plain_model(folder),
+            text_file,
+            plan,
+            tmp_path / "out",
+            bos=False,
+        )
+        index = found.index
+        assert [index.pairs(head) == 0 for head in index.heads()] == [
+            True, False, True, False, False, True, False, True
+        ]  # fmt: skip
+        for head in index.heads():
+            for token in (" the", ",", " and"):
+                pairs = [pair for pair in found.pairs(head) if found.source(pair) == token]
+                ranking = index.top(head, 10, token=token)
+                assert ranking.exact
+                oracle.check_ranking(ranking.examples, pairs, 10)
