@@ -14,7 +14,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from attn.charts import shown
 from attn.heads import HeadId
 from attn.index import Index, Ranking
-from tests.e2e.conftest import HOSTILE, Open, Server, go, heading, serve
+from tests.e2e.conftest import HOSTILE, Open, go, heading, serve
 
 HEAD = HeadId(18, 6)
 SENTENCE = "Nora Quist met Nora Quist at the gate, and the gate was shut."
@@ -65,7 +65,7 @@ def tokens_of_plot(page: Page) -> list[str]:
 
 def click_cell(page: Page, index: Index, head: HeadId) -> None:
     """Click the middle of a head's cell in the map."""
-    area = page.locator(".js-plotly-plot .nsewdrag")
+    area = page.locator(".js-plotly-plot .nsewdrag").first
     box = area.bounding_box()
     assert box is not None
     across, down = index.manifest.n_heads, index.manifest.n_layers
@@ -238,7 +238,7 @@ def test_hostile_texts_are_literal_everywhere(
     place = f"{example.document}-{example.dst}-{example.src}"
     page = visit("examples", index=folder.name, layer=8, head=0, open=place, token=example.token)
     assert tokens_of_plot(page)
-    page.locator(".js-plotly-plot .nsewdrag").hover(position={"x": 60, "y": 200})
+    page.locator(".js-plotly-plot .nsewdrag").first.hover(position={"x": 60, "y": 200})
     expect(page.locator(".hoverlayer .hovertext")).to_contain_text("looks from")
     expect_inert(page)
     page = visit("examples", index=folder.name, layer=8, head=0, token=HOSTILE[1])
