@@ -90,6 +90,36 @@ class Batch:
         whole = torch.stack([mask * self.counted[..., None] for mask in some], 1)
         return whole.flatten(2).mT
 
+    def places(self, tokens: Tensor) -> Tensor:
+        """(batch * position,) where every token stands in ``tokens``, rising numbers of all."""
+        known = self.__dict__.get("_places")
+        if known is None or known[0] is not tokens:
+            known = tokens, torch.searchsorted(tokens, self.tokens.reshape(-1))
+            self.__dict__["_places"] = known
+        found: Tensor = known[1]
+        return found
+
+    def uniform(self, visible: Tensor, causal: bool) -> Tensor:
+        """(batch, src): the attention that each source would get from rows that spread it evenly.
+
+        ``visible`` (batch or 1, dst); layers that see alike share the answer.
+        """
+        known: list[tuple[Tensor, Tensor]] = self.__dict__.setdefault("_uniform", [])
+        for other, even in known:
+            if torch.equal(other, visible):
+                return even
+        n_src = self.ids.shape[1]
+        share = self.counted / visible.clamp(min=1)  # (batch, dst)
+        position = torch.arange(n_src, device=self.ids.device)
+        if not causal:
+            seen = (position < visible.amax(-1, keepdim=True))[:, None].expand(-1, n_src, -1)
+        else:
+            first = position[:, None] + 1 - visible[:, :, None]  # (batch or 1, dst, 1)
+            seen = (position >= first) & (position <= position[:, None])
+        even = (share[:, None] @ seen.to(share.dtype))[:, 0]
+        known.append((visible, even))
+        return even
+
     @cached_property
     def repeats(self) -> Tensor:
         """(batch, dst) float: 1 in the rows that count and whose token has an earlier copy."""

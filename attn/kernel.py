@@ -60,7 +60,9 @@ def walk(
     causal: bool,
     skip_first: bool,
     chance: Any,  # (window, dst, src) int64: the order of a pair in a sample
-    least_multiple: Any,  # (window, head, src) float32: a pair of that multiple may enter a list
+    least_multiple: Any,  # (head,) float32: a pair of that multiple may enter a ranking
+    least_of_window: Any,  # (head,) float32: the best pair of a window may enter by_document
+    least_of_token: Any,  # (window, head, src) float32: it may enter the list of its token
     least_attention: Any,  # (head,) float32
     most_multiple: Any,  # (head,) float32: of those nearest above average
     most_chance: Any,  # (head, bin) int64, by the bin of the pair's attention
@@ -72,7 +74,8 @@ def walk(
     of_source: Any,  # out: (window, head, src) int64, pairs above average
     of_row: Any,  # out: (window, head, dst) int64
     of_bin: Any,  # out: (window, head, bin) int64
-    found: Any,  # out: (window, head, cell) int32, flat cells of the pairs that may enter
+    found: Any,  # out: (window, head, cell + 1) int32, flat cells of the pairs that may enter
+    kinds: Any,  # out: (window, head, cell + 1) uint8: 1 may enter a list of the head, 2 its token's
     n_found: Any,  # out: (window, head) int64, how many they are
 ) -> None:
     """Walk over the windows from ``first`` to ``stop``; what is marked out is filled in."""
@@ -82,7 +85,7 @@ def walk(
     begin = 1 if skip_first else 0
     for window in range(first, stop):
         for head in range(n_heads):
-            count = 0
+            count, best, best_cell = 0, np.float32(0), 0
             for dst in range(n_dst):
                 if rows[window, head, dst] == 0:
                     continue
@@ -118,13 +121,22 @@ def walk(
                         of_source[window, head, src] += 1
                         power = min(max(126 - (row_bits[src] >> 23), 0), last_bin)
                         of_bin[window, head, power] += 1
+                        if score > best:
+                            best, best_cell = score, dst * n_src + src
+                        kind = 2 if score >= least_of_token[window, head, src] else 0
                         if (
-                            score >= least_multiple[window, head, src]
+                            score >= least_multiple[head]
                             or row[src] >= least_attention[head]
                             or score <= most_multiple[head]
                             or chance[window, dst, src] <= most_chance[head, power]
                         ):
+                            kind |= 1
+                        if kind:
                             found[window, head, count] = dst * n_src + src
+                            kinds[window, head, count] = kind
                             count += 1
                 of_row[window, head, dst] = above
+            if best > 1 and best >= least_of_window[head]:
+                found[window, head, count], kinds[window, head, count] = best_cell, 1
+                count += 1
             n_found[window, head] = count

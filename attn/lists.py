@@ -52,24 +52,32 @@ class Found:
 
     @classmethod
     def of(
-        cls, reduced: Reduced, pattern: Tensor, visible: Tensor, batch: Batch, norms: Tensor | None
+        cls,
+        reduced: Reduced,
+        kind: int,
+        pattern: Tensor,
+        visible: Tensor,
+        batch: Batch,
+        norms: Tensor | None,
     ) -> Found:
-        """The pairs that a reduction of ``pattern`` found."""
+        """The pairs that a reduction of ``pattern`` found for one kind of lists."""
         heads, n_dst = pattern.shape[1:3]
-        owner = divided(reduced.row, n_dst)
+        some = (reduced.kind & kind).nonzero()[:, 0]
+        row, column = reduced.row[some], reduced.column[some]
+        owner = divided(row, n_dst)
         sequence = divided(owner, heads)
-        dst = reduced.row - owner * n_dst
-        attention = pattern.reshape(-1)[reduced.row * pattern.shape[3] + reduced.column]
+        dst = row - owner * n_dst
+        attention = pattern.reshape(-1)[row * pattern.shape[3] + column]
         return cls(
             batch,
             pattern,
             visible,
             norms,
-            reduced.row,
+            row,
             owner,
             sequence,
             owner - sequence * heads,
-            reduced.column,
+            column,
             (126 - (attention.view(torch.int32) >> 23)).clamp(min=0),
             attention * visible.expand(len(pattern), -1)[sequence, dst].float(),
             attention,
@@ -116,10 +124,13 @@ class Lists:
         self._before = Pairs.empty(0, device)  # the best of earlier shards, without their rows
         self.start()
 
-    def gate(self, batch: Batch) -> Gate:
-        """What a pair must have to enter a list as they stand; everything where write is kept."""
+    def gate(self, batch: Batch, of_token: Tensor) -> Gate:
+        """What a pair must have to enter a list as they stand; everything where write is kept.
+
+        ``of_token`` (batch, head, src) the multiple that the list of its token asks for.
+        """
         bounds = self._bounds
-        least = torch.minimum(*(ascending(bounds[_KIND[k]]) for k in ("top", "by_document")))
+        least = ascending(bounds[_KIND["top"]])
         if self._scores_write:
             least = torch.zeros_like(least)
         nearest = ascending(MOST - bounds[_KIND["bottom"]]).nan_to_num(torch.inf)
@@ -128,9 +139,10 @@ class Lists:
             torch.arange(ATTENTION_BINS, device=bounds.device).clamp(max=_BANDS - 1)
         ]
         chance = torch.maximum(in_bands, bounds[_KIND["sample"]])
-        n, width = batch.ids.shape
         return Gate(
-            least[None, :, None].expand(n, -1, width),
+            least,
+            ascending(bounds[_KIND["by_document"]]),
+            of_token,
             ascending(bounds[_KIND["attention"]]),
             nearest,
             chance.T.contiguous(),
@@ -312,10 +324,11 @@ class TokenLists:
         self._rank()
         return self._kept
 
-    def least(self, batch: Batch) -> Tensor | None:
+    def least(self, batch: Batch) -> Tensor:
         """(batch, head, src) float32: the multiple that a pair must have to enter a list."""
         if not self.limit:
-            return None
+            shape = len(batch.ids), self.n_heads, batch.ids.shape[1]
+            return torch.full(shape, torch.inf, device=batch.ids.device)
         return ascending(self._bounds[self._keys(batch)].to(torch.int64))
 
     def _keys(self, batch: Batch) -> Tensor:

@@ -93,18 +93,9 @@ def best(group: Tensor, order: Tensor, place: Tensor, limits: Tensor | int) -> T
     ``group``, ``order`` (< 2^31), ``place`` (pair,) int64; ``limits`` how many to keep of every
     group, or (group,) of each.
     """
-    n = len(group)
-    if n == 0:
+    if len(group) == 0:
         return group
     ranked, index = argsort((group << 31) | order)
-    starts, run = _runs(ranked >> 31)
-    limit = limits if isinstance(limits, int) else limits[ranked[starts] >> 31]
-    ends = torch.cat([starts[1:], starts.new_tensor([n])])
-    # Drop what is clearly out: beyond the limit-th order of its group. Ties stay for now.
-    last = torch.minimum(starts + limit, ends) - 1
-    bound = torch.where(last >= starts, ranked[last.clamp(min=0)], -1)
-    kept = (ranked <= bound[run]).nonzero()[:, 0]
-    ranked, index = ranked[kept], index[kept]
     equal = ranked[1:] == ranked[:-1]
     if bool(equal.any()):
         tied = torch.zeros(len(index), dtype=torch.bool, device=index.device)
@@ -117,10 +108,13 @@ def best(group: Tensor, order: Tensor, place: Tensor, limits: Tensor | int) -> T
         twice = torch.zeros_like(tied)
         twice[1:] = equal & (place[index[1:]] == place[index[:-1]])
         ranked, index = ranked[~twice], index[~twice]
-    starts, run = _runs(ranked >> 31)
-    limit = limits if isinstance(limits, int) else limits[ranked >> 31]
-    rank = torch.arange(len(index), device=index.device) - starts[run]
-    return index[rank < limit]
+    owner = ranked >> 31
+    if isinstance(limits, int):  # the limit-th before it is of another group, or there is none
+        kept = torch.ones(len(index), dtype=torch.bool, device=index.device)
+        kept[limits:] = owner[limits:] != owner[: max(len(owner) - limits, 0)]
+        return index[kept]
+    starts, run = _runs(owner)
+    return index[torch.arange(len(index), device=index.device) - starts[run] < limits[owner]]
 
 
 def first_of_each(group: Tensor, order: Tensor, place: Tensor) -> Tensor:

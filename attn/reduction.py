@@ -27,12 +27,16 @@ COMPILED = ("sink", "entropy", "concentration")
 class Gate:
     """What a pair above average must have one of to be named; it may name more.
 
-    ``multiple`` (batch, head, src) the least; ``attention`` (head,) the least; ``nearest`` (head,)
+    ``multiple`` (head,) the least; ``window`` (head,) the least of the best pair of a window;
+    ``token`` (batch, head, src) the least for the list of the source's
+    token; ``attention`` (head,) the least; ``nearest`` (head,)
     the highest multiple among those nearest above average; ``chance`` (head, bin) the last order in
     a sample, by the pair's bin of attention; ``order`` (batch, dst, src) that order.
     """
 
     multiple: Tensor
+    window: Tensor
+    token: Tensor
     attention: Tensor
     nearest: Tensor
     chance: Tensor
@@ -48,7 +52,8 @@ class Reduced:
     rows: ``mass``, ``best_source``, ``of_source`` (batch, head, src) and ``best_row``, ``of_row``
     (batch, head, dst): attention, best multiple, pairs above average; ``of_bin`` (batch, head, bin)
     pairs by attention. Pairs above average, all that pass the gate among them, in any order:
-    ``row`` batch * heads * dst, and ``column``.
+    ``row`` batch * heads * dst, ``column``, and ``kind``: 1 where it passes for the head's lists, 2
+    for its token's, 3 for both.
     """
 
     on_masks: Tensor
@@ -63,6 +68,7 @@ class Reduced:
     of_bin: Tensor
     row: Tensor
     column: Tensor
+    kind: Tensor
 
 
 def reduce_pattern(
@@ -120,29 +126,41 @@ def _walk_compiled(
         for size in (len(COMPILED), n_offsets, n_src, n_src, n_dst)
     ]
     whole = [np.zeros((n, heads, size), np.int64) for size in (n_src, n_dst, ATTENTION_BINS)]
-    found = np.empty((n, heads, n_dst * n_src), np.int32)
+    found = np.empty((n, heads, n_dst * n_src + 1), np.int32)
+    kinds = np.empty((n, heads, n_dst * n_src + 1), np.uint8)
     n_found = np.zeros((n, heads), np.int64)
     given = (pattern, pattern.view(torch.int32), rows, visible)
-    bounds = (gate.order, gate.multiple, gate.attention, gate.nearest, gate.chance)
+    bounds = (
+        gate.order,
+        gate.multiple,
+        gate.window,
+        gate.token,
+        gate.attention,
+        gate.nearest,
+        gate.chance,
+    )
     arrays = [tensor.contiguous().numpy() for tensor in given]
     limits = [tensor.contiguous().numpy() for tensor in bounds]
 
     def some(first: int, end: int) -> None:
-        walk(first, end, *arrays, causal, skip_first, *limits, *real, *whole, found, n_found)  # type: ignore[call-arg,arg-type]
+        walk(first, end, *arrays, causal, skip_first, *limits, *real, *whole, found, kinds, n_found)  # type: ignore[call-arg,arg-type]
 
     cores = torch.get_num_threads()
     edges = np.linspace(0, n, min(4 * cores, n) + 1).astype(int)
     list(_cores(cores).map(some, edges[:-1], edges[1:]))
     owner = np.repeat(np.arange(n * heads), n_found.reshape(-1))
     cells = found.reshape(n * heads, -1)
-    cell = np.concatenate([cells[i, :k] for i, k in enumerate(n_found.reshape(-1))])
+    sizes = n_found.reshape(-1)
+    cell = np.concatenate([cells[i, :k] for i, k in enumerate(sizes)])
+    of_kind = kinds.reshape(n * heads, -1)
+    kind = torch.from_numpy(np.concatenate([of_kind[i, :k] for i, k in enumerate(sizes)]))
     above = cell // n_src
     column = torch.from_numpy((cell - above * n_src).astype(np.int64))
     row_sums, by_offset, mass, best_source, best_row = map(torch.from_numpy, real)
     of_source, of_row, of_bin = map(torch.from_numpy, whole)
     row = torch.from_numpy(owner * n_dst + above)
     sums = (row_sums, by_offset)
-    return *sums, mass, best_source, of_source, best_row, of_row, of_bin, row, column
+    return *sums, mass, best_source, of_source, best_row, of_row, of_bin, row, column, kind
 
 
 @cache
@@ -185,6 +203,7 @@ def _walk(
         count(owner * ATTENTION_BINS + halvings, ATTENTION_BINS),
         row,
         column,
+        torch.full_like(row, 3, dtype=torch.uint8),
     )
 
 

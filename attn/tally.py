@@ -8,8 +8,6 @@ is exact in any order.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -125,9 +123,8 @@ class LayerTally:
         resting = pattern[..., 0] * rows  # (batch, head, dst)
         self._add_sums(reduced, rows, resting, visible, batch)
         self._count(reduced, batch, visible, (rows - resting).clamp(min=0))
-        found = Found.of(reduced, pattern, visible, batch, norms)
-        self._lists.offer(found)
-        self._token_lists.offer(found)
+        for kind, lists in ((1, self._lists), (2, self._token_lists)):
+            lists.offer(Found.of(reduced, kind, pattern, visible, batch, norms))
 
     def _add_sums(
         self, reduced: Reduced, rows: Tensor, resting: Tensor, visible: Tensor, batch: Batch
@@ -149,22 +146,18 @@ class LayerTally:
 
     def _gate(self, batch: Batch) -> Gate:
         """What a pair must have to enter any list as they stand."""
-        gate = self._lists.gate(batch)
-        tokens = self._token_lists.least(batch)
-        return (
-            gate if tokens is None else replace(gate, multiple=torch.minimum(gate.multiple, tokens))
-        )
+        return self._lists.gate(batch, self._token_lists.least(batch))
 
     def _count(self, reduced: Reduced, batch: Batch, visible: Tensor, moving: Tensor) -> None:
         """Count the pairs above average by head, attention, source and destination."""
         heads = self.n_heads
         self.attention += reduced.of_bin.sum(0)
         self.pairs += reduced.of_row.sum((0, 2))
-        where = torch.searchsorted(self.tokens, batch.tokens.reshape(-1))
-        even = _uniform(batch.counted, visible, self.causal)
+        where = batch.places(self.tokens)
+        even = batch.uniform(visible, self.causal)
         if self.skip_first:  # what rests there says nothing of the token that stands there
             reduced.mass[..., 0] = 0
-            even[:, 0] = 0
+            even = torch.nn.functional.pad(even[:, 1:], (1, 0))
         for table, some in (
             (self.sources, (reduced.of_source, _whole(reduced.mass), reduced.best_source)),
             (self.destinations, (reduced.of_row, _whole(moving), reduced.best_row)),
@@ -190,16 +183,3 @@ def _whole(values: Tensor) -> Tensor:
 def _fixed(values: Tensor, scale: Tensor | float = FIXED) -> Tensor:
     """(sum, head) int64 from (batch, head, sum): every window's sum in fixed point, added up."""
     return (values.double() * scale).round().to(torch.int64).sum(0).T
-
-
-def _uniform(counted: Tensor, visible: Tensor, causal: bool) -> Tensor:
-    """(batch, src): the attention that each source would get from rows that spread it evenly."""
-    n_src = counted.shape[1]
-    share = counted / visible.clamp(min=1)  # (batch, dst)
-    position = torch.arange(n_src, device=counted.device)
-    if not causal:
-        seen = (position < visible.amax(-1, keepdim=True))[:, None].expand(-1, n_src, -1)
-    else:
-        first = position[:, None] + 1 - visible[:, :, None]  # (batch or 1, dst, 1)
-        seen = (position >= first) & (position <= position[:, None])
-    return (share[:, None] @ seen.to(share.dtype))[:, 0]
