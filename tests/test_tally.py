@@ -349,7 +349,7 @@ class TestSampleIsUniform:
 
         Of all pairs, of the pairs of a band (all of these have attention 1/2), and of all rows.
         """
-        n, k, seeds = 14, 12, 600
+        n, k, seeds = 14, 12, 400
         pattern = torch.tensor(previous(n), dtype=torch.float32)
         pattern = 0.5 * pattern + 0.5 * torch.eye(n)
         ids = [list(range(n)), list(range(30, 30 + n)), list(range(60, 60 + n))]
