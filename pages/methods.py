@@ -52,8 +52,7 @@ RANKINGS = """
 - **One per document**: the best pair of each document.
 - A **source token** filter by multiple is exact over the whole corpus: the index keeps the best
   pairs of every source token. Other filters look among the examples that it keeps, and say so.
-- **Bands**: drawn evenly from the pairs whose attention is below 1/16, then up to 1/8, 1/4, 1/2
-  and 1.
+- **Bands**: drawn evenly from the pairs whose attention is below 1/16, then 1/8, 1/4, 1/2 and 1.
 - **Token tables** count every row of the corpus; the first position is left out of them.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -343,31 +344,37 @@ class TestMeans:
 
 
 class TestSampleIsUniform:
-    def test_every_pair_is_kept_equally_often(self) -> None:
-        """Chi-square of how often each of N pairs is among k kept, over many seeds."""
-        n, k, seeds = 14, 12, 600
+    def test_every_pair_and_every_row_is_kept_equally_often(self) -> None:
+        """Chi-square of how often each of N is among k kept, over many seeds.
+
+        Of all pairs, of the pairs of a band (all of these have attention 1/2), and of all rows.
+        """
+        n, k, seeds = 14, 12, 400
         pattern = torch.tensor(previous(n), dtype=torch.float32)
         pattern = 0.5 * pattern + 0.5 * torch.eye(n)
         ids = [list(range(n)), list(range(30, 30 + n)), list(range(60, 60 + n))]
         keys = [0x123456789ABCDEF, 0x0FEDCBA98765432, 0x5A5A5A5A5A5A5A5]
-        counts: dict[int, int] = {}
+        rows = 3 * (n - 4)
+        totals = {"sample": 2 * rows, "band4": 2 * rows, "rows": rows}
+        limits = Limits(1, k, k, 0)
+        counts: dict[str, Counter[int]] = {name: Counter() for name in totals}
         for seed in range(seeds):
-            tally = LayerTally(1, n, 200, Limits(1, k, 1, 0))
+            tally = LayerTally(1, n, 200, limits)
             batch = Batch.make(entries(ids, [0, 1, 2], keys), min_row=4, seed=seed)
             tally.add(pattern.expand(3, 1, n, n).clone(), torch.arange(1, n + 1)[None], batch)
             lists = tally.finish(0).kept
-            kept = lists.place[lists.group == LISTS.index("sample")].tolist()
-            assert len(kept) == k
-            for place in kept:
-                counts[place] = counts.get(place, 0) + 1
-        total = 3 * (n - 4) * 2
-        assert int(tally.pairs[0]) == total
-        expected = seeds * k / total
-        spread = expected * (1 - k / total)
-        seen = [*counts.values(), *[0] * (total - len(counts))]
-        chi = sum((count - expected) ** 2 for count in seen) / spread
-        # Mean total - 1, standard deviation about sqrt(2 * total): five of them either way.
-        assert abs(chi - (total - 1)) < 5 * math.sqrt(2 * total)
+            for name, count in counts.items():
+                kept = lists.place[lists.group == LISTS.index(name)].tolist()
+                assert len(kept) == k
+                count.update(place >> 16 if name == "rows" else place for place in kept)
+        assert int(tally.pairs[0]) == totals["sample"]
+        for name, total in totals.items():
+            expected = seeds * k / total
+            spread = expected * (1 - k / total)
+            seen = [*counts[name].values(), *[0] * (total - len(counts[name]))]
+            chi = sum((count - expected) ** 2 for count in seen) / spread
+            # Mean total - 1, standard deviation about sqrt(2 * total): five of them either way.
+            assert abs(chi - (total - 1)) < 5 * math.sqrt(2 * total), name
 
     def test_pairs_are_kept_independently_of_each_other(self) -> None:
         """How often two neighbours are both kept: k(k-1) / N(N-1) of the seeds."""
