@@ -75,7 +75,7 @@ def walk(
     of_row: Any,  # out: (window, head, dst) int64
     of_bin: Any,  # out: (window, head, bin) int64
     found: Any,  # out: (window, head, cell + 1) int32, flat cells of the pairs that may enter
-    kinds: Any,  # out: (window, head, cell + 1) uint8: 1 may enter a list of the head, 2 its token's
+    kinds: Any,  # out: (window, head, cell + 1) uint8: 1 for lists of the head, 2 for its token's
     n_found: Any,  # out: (window, head) int64, how many they are
 ) -> None:
     """Walk over the windows from ``first`` to ``stop``; what is marked out is filled in."""

@@ -35,12 +35,14 @@ def body(view: View) -> None:
 
 
 def grid(view: View, name: str) -> None:
-    """The map. A click selects a head; the key changes with it, so that any cell can be next."""
-    key = f"grid {view.head}"
+    """The map. A click selects a head; each makes the next map a new one, without a selection."""
+    clicks = st.session_state.setdefault("_clicks", 0)
+    key = f"grid {clicks}"
 
     def clicked() -> None:
         points = st.session_state[key].selection.points
         if points:
+            st.session_state["_clicks"] = clicks + 1
             select(HeadId(int(points[0]["y"]), int(points[0]["x"])))
 
     metric = METRICS[name]
