@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from importlib import import_module
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from attn import store
 from attn.describe.split import held_out
-from attn.errors import DescribeError
+from attn.errors import DescribeError, IndexDamaged
 from attn.heads import Example, HeadId, Window
 from attn.index import Index, Ranking
 
@@ -30,13 +34,19 @@ class Passage:
 
     kind: str
     example: Example
-    window: Window
     document_id: str
+    index: Index
+
+    @cached_property
+    def window(self) -> Window:
+        """Its text, read when it is asked for."""
+        start = [self.example.start] if self.example.start else []
+        return self.index.window(self.example.document, *start)
 
     @property
     def place(self) -> tuple[str, int, int, int]:
         """Where it is: document id, first position of the window, destination, source."""
-        return self.document_id, self.window.start, self.example.dst, self.example.src
+        return self.document_id, self.example.start, self.example.dst, self.example.src
 
     @property
     def visible(self) -> int:
@@ -134,14 +144,24 @@ def _round_robin(lists: Sequence[Sequence[Passage]]) -> list[Passage]:
 
 
 def _passages(index: Index, kind: str, ranking: Ranking, testing: bool) -> list[Passage]:
-    """A ranking's examples on one side of the split, each with its text."""
-    found = []
-    for example in ranking.examples:
-        window = index.window(example.document)
-        document_id = _document_id(index, window)
-        if held_out(document_id) is testing:
-            found.append(Passage(kind, example, window, document_id))
-    return found
+    """A ranking's examples on one side of the split."""
+    ids = _document_ids(index)
+    named = ((example, ids[example.document]) for example in ranking.examples)
+    return [
+        Passage(kind, example, name, index) for example, name in named if held_out(name) is testing
+    ]
+
+
+@lru_cache(maxsize=8)
+def _document_ids(index: Index) -> dict[int, str]:
+    """Document → its id, the hash of its text."""
+    try:
+        table = pq.read_table(index.path / store.DOCUMENTS, columns=["document", "id"])
+    except (OSError, pa.ArrowException) as error:
+        raise IndexDamaged(
+            f"File {store.DOCUMENTS} of the index {index.name} cannot be read: scan again."
+        ) from error
+    return dict(zip(table["document"].to_pylist(), table["id"].to_pylist(), strict=True))
 
 
 # Until the index of issue 3 is here, what follows makes do with what the present one keeps: each
@@ -162,14 +182,14 @@ def _banded(index: Index, head: HeadId, seed: int, testing: bool) -> list[list[P
     """Pairs above average, a list a band, each in an order drawn by the seed."""
     ask = getattr(index, "band", None)
     if ask is not None:
-        rankings = [ask(head, band, _MOST, seed=seed) for band in bands()]
+        rankings = [ask(head, number, _MOST, seed=seed) for number in range(len(bands()))]
         return [_passages(index, "band", ranking, testing) for ranking in rankings]
     sample = _passages(index, "band", index.random(head, _MOST, seed=seed), testing)
     best = _passages(index, "band", index.top(head, _MOST), testing)
     lists: list[list[Passage]] = [[] for _ in bands()]
     for passage in _apart([*sample, *best], 2 * _MOST, []):
         for number, (low, high) in enumerate(bands()):
-            if low < passage.example.attention <= high:
+            if low <= passage.example.attention < high or passage.example.attention == high == 1:
                 lists[number].append(passage)
     return lists
 
@@ -182,20 +202,6 @@ def _rows(index: Index, head: HeadId, seed: int, testing: bool) -> list[Passage]
     kept = [index.top(head, _MOST, reverse=True), index.random(head, _MOST, seed=seed)]
     rows = [p for ranking in kept for p in _passages(index, "rest", ranking, testing)]
     return _apart(rows, 2 * _MOST, [])
-
-
-def _document_id(index: Index, window: Window) -> str:
-    """The hash of the document's text."""
-    found: str | None = getattr(window, "id", None)
-    if found is not None:
-        return found
-    from attn.store import read_documents
-
-    cache: dict[int, str] | None = getattr(index, "_describe_ids", None)
-    if cache is None:
-        cache = {r.document: r.id for group in read_documents(index.path) for r in group}
-        vars(index)["_describe_ids"] = cache
-    return cache[window.document]
 
 
 def source_mass(index: Index, head: HeadId) -> dict[str, float]:

@@ -240,7 +240,7 @@ def test_positives_come_from_all_bands(sample_index: Path) -> None:
         number
         for question in yes
         for number, (low, high) in enumerate(evidence.bands())
-        if low < question.multiple / (question.dst + 1) <= high
+        if low <= question.multiple / (question.dst + 1) < high
     }
     assert len(found) == filled >= 3
 
