@@ -20,7 +20,7 @@ _CHOICE = "_choice"
 # Less room above the page, and switches as high as the fields that they stand beside.
 _STYLE = """<style>
 .stMainBlockContainer { padding-top: 3.75rem; padding-bottom: 4rem; }
-.stButtonGroup button { min-height: 2.5rem; }
+.stButtonGroup > div button { min-height: 2.5rem; }
 </style>"""
 
 _PAGES = (
@@ -38,12 +38,14 @@ _PAGES = (
 
 
 def pages() -> dict[str, st.Page]:
-    """Name → page, in the order of the sidebar; the first is the default."""
+    """Name → page, in the order of the sidebar; the first is the default.
+
+    Icons belong to the links, not to the pages: a page's icon becomes the tab's, which the browser
+    would fetch from a font server.
+    """
     return {
-        name: st.Page(
-            f"pages/{name}.py", title=title, icon=icon, default=name == "heads", help=text
-        )
-        for name, title, icon, text in _PAGES
+        name: st.Page(f"pages/{name}.py", title=title, default=name == "heads", help=text)
+        for name, title, _, text in _PAGES
     }
 
 
@@ -56,7 +58,8 @@ def run_app() -> None:
     name = next(name for name, other in known.items() if other.url_path == page.url_path)
     adopt()
     choice = sidebar.choose()
-    sidebar.show(choice, list(known.items()), name)
+    links = [(other, known[other], sign) for other, _, sign, _ in _PAGES]
+    sidebar.show(choice, links, name)
     st.session_state[_CHOICE] = choice
     st.session_state[_THROUGH_APP] = True
     page.run()
@@ -111,4 +114,5 @@ def _configure() -> None:
 def page_link(view: View, name: str, text: str) -> None:
     """A link to another page that keeps index and head."""
     query = values(name) | sidebar.about_index(view.index)
-    st.page_link(pages()[name], label=text, query_params=query)
+    sign = next(sign for other, _, sign, _ in _PAGES if other == name)
+    st.page_link(pages()[name], label=text, icon=sign, query_params=query)

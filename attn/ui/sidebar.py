@@ -84,13 +84,14 @@ def _fit(index: Index) -> None:
         st.session_state["metric"] = index.metric_names[0]
 
 
-def show(choice: Choice, pages: list[tuple[str, object]], page: str) -> None:
+def show(choice: Choice, pages: list[tuple[str, object, str]], page: str) -> None:
     """Draw the sidebar and write the URL."""
     index = choice.entry.index if choice.entry else None
     about = about_index(index) or asked_for()
     with st.sidebar:
-        for name, target in pages:
-            st.page_link(target, query_params=values(name) | about)  # type: ignore[arg-type]
+        for name, target, icon in pages:
+            query = values(name) | about
+            st.page_link(target, icon=icon, query_params=query)  # type: ignore[arg-type]
         _pickers(choice)
         if index is not None:
             _head(index)
