@@ -7,7 +7,7 @@ here, by attn/describe/split.py, and every passage carries its document's id.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from importlib import import_module
 
@@ -92,12 +92,28 @@ def gather(index: Index, head: HeadId, n: int = 20, seed: int = 0) -> list[Passa
     return [*chosen, *banded, *at_rest]
 
 
-def held_out_passages(
-    index: Index, head: HeadId, seed: int = 0
-) -> tuple[list[list[Passage]], list[Passage]]:
-    """Held-out passages: pairs above average, a list a band of attention; and whole rows, any."""
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What descriptions are tested on, of held-out documents alone.
+
+    ``bands`` pairs above average, a list a band of attention; ``shares`` how much of the head's
+    attention above average lies in each band, adding to 1; ``rows`` whole rows, whatever the head
+    does there.
+    """
+
+    bands: tuple[tuple[Passage, ...], ...]
+    shares: tuple[float, ...]
+    rows: tuple[Passage, ...]
+
+
+def held_out_passages(index: Index, head: HeadId, seed: int = 0) -> HeldOut:
+    """The head's held-out passages, in an order drawn by the seed."""
+    rows = [p for p in _rows(index, head, seed, True) if p.example.row is not None]
     banded = _banded(index, head, seed, True)
-    return banded, [p for p in _rows(index, head, seed, True) if p.example.row is not None]
+    more = [pair for row in _spread(rows) for pair in _above(row)]
+    for band, found in zip(banded, _by_band(more), strict=True):
+        band += found
+    return HeldOut(tuple(map(tuple, banded)), _shares(index, head, seed), tuple(rows))
 
 
 def numbers(index: Index, head: HeadId, most: int = 20) -> Numbers:
@@ -111,6 +127,41 @@ def numbers(index: Index, head: HeadId, most: int = 20) -> Numbers:
 def fingerprint(passages: Iterable[Passage]) -> list[list[str | int]]:
     """The passages' places, to keep beside what was made from them."""
     return [list(passage.place) for passage in passages]
+
+
+def _above(passage: Passage) -> list[Passage]:
+    """Every pair above average of a whole row, the first position left out where it is skipped."""
+    example, row, visible = passage.example, passage.example.row, passage.visible
+    assert row is not None
+    found = []
+    for src in range(int(passage.index.manifest.skip_first), len(row)):
+        attention = float(row[src])
+        if attention * visible > 1:
+            pair = replace(example, src=src, token=passage.window.texts[src],
+                           multiple=attention * visible, attention=attention)  # fmt: skip
+            found.append(Passage("band", pair, passage.document_id, passage.index))
+    return found
+
+
+def _spread(passages: Sequence[Passage]) -> list[Passage]:
+    """The passages with those of one document far apart: each document's first, then its second."""
+    documents: dict[str, list[Passage]] = {}
+    for passage in passages:
+        documents.setdefault(passage.document_id, []).append(passage)
+    return _round_robin(list(documents.values()))
+
+
+def _by_band(passages: Iterable[Passage]) -> list[list[Passage]]:
+    """Passages apart by their band of attention."""
+    lists: list[list[Passage]] = [[] for _ in bands()]
+    for passage in passages:
+        lists[_band(passage.example.attention)].append(passage)
+    return lists
+
+
+def _band(attention: float) -> int:
+    """The band that an attention lies in."""
+    return max(number for number, (low, _) in enumerate(bands()) if attention >= low)
 
 
 def _mass(rows: Iterable[Passage]) -> dict[str, float]:
@@ -186,12 +237,21 @@ def _banded(index: Index, head: HeadId, seed: int, testing: bool) -> list[list[P
         return [_passages(index, "band", ranking, testing) for ranking in rankings]
     sample = _passages(index, "band", index.random(head, _MOST, seed=seed), testing)
     best = _passages(index, "band", index.top(head, _MOST), testing)
-    lists: list[list[Passage]] = [[] for _ in bands()]
-    for passage in _apart([*sample, *best], 2 * _MOST, []):
-        for number, (low, high) in enumerate(bands()):
-            if low <= passage.example.attention < high or passage.example.attention == high == 1:
-                lists[number].append(passage)
-    return lists
+    return _by_band(_apart([*sample, *best], 2 * _MOST, []))
+
+
+def _shares(index: Index, head: HeadId, seed: int) -> tuple[float, ...]:
+    """How the head's attention above average is shared among the bands."""
+    mass = [0.0] * len(bands())
+    counts = getattr(index, "attention_counts", None)
+    if counts is not None:
+        for number, count in enumerate(counts(head)):
+            middle = 0.75 * 2.0**-number  # bin n holds 2^-n-1 <= attention < 2^-n
+            mass[_band(middle)] += float(count) * middle
+    else:
+        for example in index.random(head, _MOST, seed=seed).examples:
+            mass[_band(example.attention)] += example.attention
+    return tuple(part / (sum(mass) or 1.0) for part in mass)
 
 
 def _rows(index: Index, head: HeadId, seed: int, testing: bool) -> list[Passage]:

@@ -1,7 +1,8 @@
 """Questions about held-out text that a good description answers and a poor one does not.
 
-Pair test: does the head, at this destination, attend to this source? A pair above average is a yes,
-drawn from all bands of attention alike. A pair at or below average is a no, of three tiers:
+Pair test: does the head, at this destination, attend to this source? A pair above average is a yes.
+They come from all bands of attention, each by its share of the head's attention above average, a
+twentieth at least. A pair at or below average is a no, of three tiers:
 
 - same destination: another source of a yes's row
 - same distance: as far apart as a yes, elsewhere
@@ -12,12 +13,12 @@ Pick the source: which of five sources of a row does its destination attend to m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from attn.describe.evidence import Passage
+from attn.describe.evidence import HeldOut, Passage
 from attn.errors import DescribeError
 
 TIERS = ("same destination", "same distance", "same source token")
@@ -76,8 +77,7 @@ class Questions:
 
 
 def ask(
-    bands: Sequence[Sequence[Passage]],
-    rows: Sequence[Passage],
+    held_out: HeldOut,
     n: int,
     seed: int = 0,
     *,
@@ -86,13 +86,14 @@ def ask(
 ) -> Questions:
     """Up to ``n`` yes questions, a no to each where one can be found, and up to ``n / 2`` picks.
 
-    ``bands`` pairs above average, ``rows`` whole rows, all held out. Raises DescribeError when
-    there is no yes or no no.
+    Raises DescribeError when there is no yes or no no.
     """
-    pool = _Pool(
-        [*(p for band in bands for p in band), *rows], int(skip_first), bidirectional, seed
-    )
-    positives = pool.usable([one for rank in _ranks(bands) for one in rank])[:n]
+    pairs_above = [passage for band in held_out.bands for passage in band]
+    pool = _Pool([*pairs_above, *held_out.rows], int(skip_first), bidirectional, seed)
+    usable = [pool.usable(band) for band in held_out.bands]
+    numbers = quotas(n, held_out.shares, [len(band) for band in usable])
+    positives = [p for band, number in zip(usable, numbers, strict=True) for p in band[:number]]
+    positives = [positives[i] for i in pool.shuffled(len(positives))]
     pairs: list[PairQuestion] = []
     used = {passage.place for passage in positives}
     for number, passage in enumerate(positives):
@@ -106,7 +107,8 @@ def ask(
                 pairs.append(pool.question(other, src, tier))
                 break
     pairs = [pairs[i] for i in pool.shuffled(len(pairs))]
-    picks = [pick for passage in positives if (pick := pool.pick(passage)) is not None]
+    rows = {passage.place[:3]: passage for passage in positives}
+    picks = [pick for passage in rows.values() if (pick := pool.pick(passage)) is not None]
     if not positives or all(question.attends for question in pairs):
         raise DescribeError(
             "The index keeps too few pairs of this head in held-out documents to test a "
@@ -115,10 +117,25 @@ def ask(
     return Questions(tuple(pairs), tuple(picks[: max(1, n // 2)]))
 
 
-def _ranks(bands: Sequence[Sequence[Passage]]) -> Iterator[list[Passage]]:
-    """First of each band, second of each band, ...: all bands alike for as long as they last."""
-    for rank in range(max((len(band) for band in bands), default=0)):
-        yield [band[rank] for band in bands if rank < len(band)]
+def quotas(n: int, shares: Sequence[float], there: Sequence[int]) -> list[int]:
+    """How many of ``n`` to take from each band, by its share, of those that are ``there``.
+
+    No band gets less than a twentieth of ``n``, or one; what a band lacks goes to the others.
+
+    >>> quotas(20, [0.9, 0.1, 0.0], [50, 50, 50])
+    [17, 2, 1]
+    >>> quotas(20, [0.9, 0.1, 0.0], [5, 50, 0])
+    [5, 15, 0]
+    """
+    least = max(1, n // 20)
+    found = [0] * len(shares)
+    for _ in range(min(n, sum(there))):
+        open_bands = [i for i, number in enumerate(found) if number < there[i]]
+        starved = [i for i in open_bands if found[i] < least]
+        # The band that is furthest behind what its share would give it.
+        best = max(starved or open_bands, key=lambda i: (shares[i] * n - found[i], -i))
+        found[best] += 1
+    return found
 
 
 class _Pool:

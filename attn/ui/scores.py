@@ -18,7 +18,8 @@ of their text. It is tested on the *held-out* fifth, by a language model that se
 and the text, never the attention.
 
 - **Pair test**: does the head, at this destination, attend to this source? Yes: pairs above
-  average, from all bands of attention alike. No: pairs at or below average, in three tiers: another
+  average, from all bands of attention, each band by its share of the head's attention above
+  average and a twentieth at least. No: pairs at or below average, in three tiers: another
   source of the same row, a pair as far apart elsewhere, the same source token seen from another
   destination. The value is the area under the ROC curve (ROC-AUC) where the server gives
   log-probabilities, else the balanced accuracy; chance is 0.50.

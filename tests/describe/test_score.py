@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attn.describe import evidence
@@ -25,7 +25,15 @@ from attn.describe.judges import (
     rules,
     same,
 )
-from attn.describe.questions import CHOICES, TIERS, PairQuestion, PickQuestion, Questions, ask
+from attn.describe.questions import (
+    CHOICES,
+    TIERS,
+    PairQuestion,
+    PickQuestion,
+    Questions,
+    ask,
+    quotas,
+)
 from attn.describe.score import (
     Measure,
     Result,
@@ -70,6 +78,7 @@ def test_with_only_yes_and_no_it_is_the_balanced_accuracy() -> None:
     assert measure.value == pytest.approx((3 / 4 + 1 / 2) / 2)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(-5, 5), min_size=1, max_size=12),
     st.lists(st.floats(-5, 5), min_size=1, max_size=12),
@@ -162,8 +171,7 @@ def asked(sample_index: Path) -> dict[str, Questions]:
     heads = {"previous": HeadId(int(best.layer), int(best.head)), "induction": HeadId(18, 6)}
     found = {}
     for name, head in heads.items():
-        bands, rows = evidence.held_out_passages(index, head)
-        found[name] = ask(bands, rows, 40)
+        found[name] = ask(evidence.held_out_passages(index, head), 40)
     return found
 
 
@@ -230,24 +238,37 @@ def test_yes_and_no_do_not_take_turns(asked: dict[str, Questions]) -> None:
     assert 0.25 < same_as_next / len(turns) < 0.75
 
 
-def test_positives_come_from_all_bands(sample_index: Path) -> None:
+def test_positives_come_from_all_bands_by_their_share(sample_index: Path) -> None:
     index = Index.open(sample_index)
-    bands, rows = evidence.held_out_passages(index, HeadId(18, 6))
-    filled = sum(bool(band) for band in bands)
-    questions = ask(bands, rows, filled)
-    yes = [q for q in questions.pairs if q.attends]
-    found = {
-        number
-        for question in yes
-        for number, (low, high) in enumerate(evidence.bands())
-        if low <= question.multiple / (question.dst + 1) < high
-    }
-    assert len(found) == filled >= 3
+    for head in (HeadId(18, 6), HeadId(0, 0)):
+        held = evidence.held_out_passages(index, head)
+        assert sum(held.shares) == pytest.approx(1)
+        yes = [q for q in ask(held, 40).pairs if q.attends]
+        found = [0] * len(held.bands)
+        for question in yes:
+            found[evidence._band(question.multiple / (question.dst + 1))] += 1
+        assert found == quotas(40, held.shares, [len({p.place for p in b}) for b in held.bands])
+        assert all(number or not band for number, band in zip(found, held.bands, strict=True))
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 60),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 30)), min_size=1, max_size=6),
+)
+def test_quotas(n: int, given_bands: list[tuple[float, int]]) -> None:
+    total = sum(share for share, _ in given_bands) or 1.0
+    shares, there = [s / total for s, _ in given_bands], [t for _, t in given_bands]
+    found = quotas(n, shares, there)
+    assert sum(found) == min(n, sum(there))
+    assert all(0 <= number <= most for number, most in zip(found, there, strict=True))
+    if n >= len(there):
+        assert all(number for number, most in zip(found, there, strict=True) if most)
 
 
 def test_too_little_to_ask_about_says_so() -> None:
     with pytest.raises(DescribeError, match="too few pairs"):
-        ask([[], []], [], 10)
+        ask(evidence.HeldOut(((), ()), (0.5, 0.5), ()), 10)
 
 
 def test_rules_by_hand() -> None:
