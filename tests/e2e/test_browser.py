@@ -14,7 +14,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from attn.charts import shown
 from attn.heads import HeadId
 from attn.index import Index, Ranking
-from tests.e2e.conftest import HOSTILE, Open, Server, go, heading, serve
+from tests.e2e.conftest import HOSTILE, Open, go, heading, serve
 
 HEAD = HeadId(18, 6)
 SENTENCE = "Nora Quist met Nora Quist at the gate, and the gate was shut."
@@ -253,7 +253,7 @@ def test_hostile_texts_are_literal_everywhere(
     page = visit("methods", index=HOSTILE[2], model=HOSTILE[0], corpus=HOSTILE[3])
     expect_inert(page)
     page = visit("examples", index=HOSTILE[2], model=HOSTILE[0], corpus=HOSTILE[3])
-    expect(page.get_by_test_id("stAlert")).to_contain_text("![picture](http://evil")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("![picture](http:")
     expect(page.get_by_test_id("stCode")).to_contain_text("<script>window.taken")
     expect_inert(page)
 
@@ -275,16 +275,16 @@ def test_without_model_and_index_every_page_offers_a_button(
             assert "Traceback" not in page.content()
 
 
-def test_the_button_makes_the_index_and_shows_it(
+def test_the_button_scans_in_the_background(
     new_context: Callable[[], BrowserContext], tiny_llama: Path, tmp_path: Path
 ) -> None:
-    with serve(
-        tmp_path / "log.txt", ATTN_INDEXES=tmp_path / "indexes", ATTN_MODEL=tiny_llama
-    ) as bare:
+    there = {"ATTN_INDEXES": tmp_path / "indexes", "ATTN_MODEL": tiny_llama}
+    with serve(tmp_path / "log.txt", **there) as bare:
         page = new_context().new_page()
         page.goto(bare.address())
         page.get_by_role("button", name="Scan the sample texts").click()
         expect(page.get_by_role("progressbar")).to_be_visible()
-        expect(heading(page)).to_contain_text("tiny-llama", timeout=200_000)
-        expect(page.locator(".js-plotly-plot")).to_be_visible()
-    assert len(list((tmp_path / "indexes").glob("*/manifest.json"))) == 1
+        again = new_context().new_page()
+        again.goto(bare.address("examples"))
+        expect(again.get_by_role("progressbar")).to_be_visible()
+        expect(again.get_by_role("button", name="Scan the sample texts")).to_have_count(0)
