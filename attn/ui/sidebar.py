@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -84,7 +85,7 @@ def _fit(index: Index) -> None:
         st.session_state["metric"] = index.metric_names[0]
 
 
-def show(choice: Choice, pages: list[tuple[str, object, str]], page: str) -> None:
+def show(choice: Choice, pages: Sequence[tuple[str, object, str]], page: str) -> None:
     """Draw the sidebar and write the URL."""
     index = choice.entry.index if choice.entry else None
     about = about_index(index) or asked_for()
