@@ -45,6 +45,9 @@ def describe_command(
     parallel: Annotated[int, typer.Option(help="Calls at a time.", min=1, max=32)] = 4,
     url: Annotated[str | None, typer.Option(help="The server's address.")] = None,
     model: Annotated[str | None, typer.Option(help="The model to ask there.")] = None,
+    deadline: Annotated[
+        float | None, typer.Option(help="Seconds that a call may take.", min=0.1)
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show prompt and cost; send nothing.")
     ] = False,
@@ -70,7 +73,9 @@ def describe_command(
     from attn.describe.client import Client
     from attn.describe.servers import configured
 
-    work = _Work(opened, Client(configured(url, model)), options, plan, Budget(budget_tokens))
+    work = _Work(
+        opened, Client(configured(url, model), deadline), options, plan, Budget(budget_tokens)
+    )
     done, skipped = 0, []
     for one in heads:
         try:

@@ -32,8 +32,8 @@ from attn.errors import (
     TooManyRequests,
 )
 
-DEADLINE = 120.0
-"""Seconds that a whole call may take, waiting and trying again included."""
+DEADLINE, HERE = 120.0, 600.0
+"""Seconds that a whole call may take, waiting and trying again included; on this machine: more."""
 
 _TRIES = 3
 _MOST_BYTES = 4_000_000
@@ -55,12 +55,16 @@ _OPTIONAL = {
 class Client:
     """A :class:`~attn.describe.chat.LanguageModel` at a server. Safe to share between threads.
 
-    ``deadline`` seconds for a whole call; ``first_wait`` seconds before the second try, doubled
-    before the third, where the server asks for patience without saying how long.
+    ``deadline`` seconds for a whole call, None for the usual; ``first_wait`` seconds before the
+    second try, doubled before the third, where the server asks for patience without saying how
+    long.
     """
 
-    def __init__(self, server: Server, deadline: float = DEADLINE, first_wait: float = 0.5) -> None:
-        self.server, self._deadline, self._first_wait = server, deadline, first_wait
+    def __init__(
+        self, server: Server, deadline: float | None = None, first_wait: float = 0.5
+    ) -> None:
+        self.server, self._first_wait = server, first_wait
+        self._deadline = deadline or (HERE if server.local else DEADLINE)
         self._without: set[str] = set()
 
     def __repr__(self) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from attn import store
 from attn.describe.split import held_out
-from attn.errors import DescribeError
+from attn.errors import DescribeError, IndexDamaged
 from attn.heads import Example, HeadId, Window
 from attn.index import BANDS, Index, Ranking
 
@@ -27,13 +28,19 @@ class Passage:
 
     kind: str
     example: Example
-    window: Window
     document_id: str
+    index: Index
+
+    @cached_property
+    def window(self) -> Window:
+        """Its text, read when it is asked for."""
+        start = [self.example.start] if self.example.start else []
+        return self.index.window(self.example.document, *start)
 
     @property
     def place(self) -> tuple[str, int, int, int]:
         """Where it is: document id, first position of the window, destination, source."""
-        return self.document_id, self.window.start, self.example.dst, self.example.src
+        return self.document_id, self.example.start, self.example.dst, self.example.src
 
     @property
     def visible(self) -> int:
@@ -79,12 +86,28 @@ def gather(index: Index, head: HeadId, n: int = 20, seed: int = 0) -> list[Passa
     return [*chosen, *banded, *at_rest]
 
 
-def held_out_passages(
-    index: Index, head: HeadId, seed: int = 0
-) -> tuple[list[list[Passage]], list[Passage]]:
-    """Held-out passages: pairs above average, a list a band of attention; and whole rows, any."""
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What descriptions are tested on, of held-out documents alone.
+
+    ``bands`` pairs above average, a list a band of attention; ``shares`` how much of the head's
+    attention above average lies in each band, adding to 1; ``rows`` whole rows, whatever the head
+    does there.
+    """
+
+    bands: tuple[tuple[Passage, ...], ...]
+    shares: tuple[float, ...]
+    rows: tuple[Passage, ...]
+
+
+def held_out_passages(index: Index, head: HeadId, seed: int = 0) -> HeldOut:
+    """The head's held-out passages, in an order drawn by the seed."""
+    rows = [p for p in _rows(index, head, seed, True) if p.example.row is not None]
     banded = _banded(index, head, seed, True)
-    return banded, [p for p in _rows(index, head, seed, True) if p.example.row is not None]
+    more = [pair for row in _spread(rows) for pair in _above(row)]
+    for band, found in zip(banded, _by_band(more), strict=True):
+        band += found
+    return HeldOut(tuple(map(tuple, banded)), _shares(index, head, seed), tuple(rows))
 
 
 def band_mass(index: Index, head: HeadId) -> list[float]:
@@ -111,6 +134,41 @@ def numbers(index: Index, head: HeadId, most: int = 20) -> Numbers:
 def fingerprint(passages: Iterable[Passage]) -> list[list[str | int]]:
     """The passages' places, to keep beside what was made from them."""
     return [list(passage.place) for passage in passages]
+
+
+def _above(passage: Passage) -> list[Passage]:
+    """Every pair above average of a whole row, the first position left out where it is skipped."""
+    example, row, visible = passage.example, passage.example.row, passage.visible
+    assert row is not None
+    found = []
+    for src in range(int(passage.index.manifest.skip_first), len(row)):
+        attention = float(row[src])
+        if attention * visible > 1:
+            pair = replace(example, src=src, token=passage.window.texts[src],
+                           multiple=attention * visible, attention=attention)  # fmt: skip
+            found.append(Passage("band", pair, passage.document_id, passage.index))
+    return found
+
+
+def _spread(passages: Sequence[Passage]) -> list[Passage]:
+    """The passages with those of one document far apart: each document's first, then its second."""
+    documents: dict[str, list[Passage]] = {}
+    for passage in passages:
+        documents.setdefault(passage.document_id, []).append(passage)
+    return _round_robin(list(documents.values()))
+
+
+def _by_band(passages: Iterable[Passage]) -> list[list[Passage]]:
+    """Passages apart by their band of attention."""
+    lists: list[list[Passage]] = [[] for _ in bands()]
+    for passage in passages:
+        lists[_band(passage.example.attention)].append(passage)
+    return lists
+
+
+def _band(attention: float) -> int:
+    """The band that an attention lies in."""
+    return max(number for number, (low, _) in enumerate(bands()) if attention >= low)
 
 
 def _mass(rows: Iterable[Passage]) -> dict[str, float]:

@@ -13,12 +13,12 @@ Pick the source: which of five sources of a row does its destination attend to m
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from attn.describe.evidence import Passage
+from attn.describe.evidence import HeldOut, Passage
 from attn.errors import DescribeError
 
 TIERS = ("same destination", "same distance", "same source token")
@@ -77,8 +77,7 @@ class Questions:
 
 
 def ask(
-    bands: Sequence[Sequence[Passage]],
-    rows: Sequence[Passage],
+    held_out: HeldOut,
     n: int,
     seed: int = 0,
     *,
@@ -109,7 +108,8 @@ def ask(
                 pairs.append(pool.question(other, src, tier))
                 break
     pairs = [pairs[i] for i in pool.shuffled(len(pairs))]
-    picks = [pick for passage in positives if (pick := pool.pick(passage)) is not None]
+    rows = {passage.place[:3]: passage for passage in positives}
+    picks = [pick for passage in rows.values() if (pick := pool.pick(passage)) is not None]
     if not positives or all(question.attends for question in pairs):
         raise DescribeError(
             "The index keeps too few pairs of this head in held-out documents to test a "

@@ -62,11 +62,9 @@ class Cost:
 
 def questions(index: Index, head: HeadId, plan: Plan) -> Questions:
     """A head's questions; raises DescribeError where the index has too few held-out pairs."""
-    bands, rows = evidence.held_out_passages(index, head, plan.seed)
     manifest = index.manifest
     return ask(
-        bands,
-        rows,
+        evidence.held_out_passages(index, head, plan.seed),
         plan.questions,
         plan.seed,
         mass=evidence.band_mass(index, head),

@@ -14,7 +14,7 @@ from attn.describe.local import POOR, Local, model_file, start
 from attn.describe.servers import PRESETS, Secret, Server, environment
 from attn.errors import NoServer
 from attn.ui.jobs import Report, talks
-from attn.ui.notices import fail, plain, sentence
+from attn.ui.notices import fail, plain, sentence, warn
 
 ENVIRONMENT, HERE, OTHER = "From the environment", "On this machine", "Another address"
 SERVE = "serve"
@@ -78,7 +78,10 @@ def _typed(name: str) -> Server | None:
             "Key", key=f"_llm_key {name}", type="password", persist_state="session",
             autocomplete="off", help="Sent to this address alone, and kept nowhere.",
         )  # fmt: skip
-    return Server(url or "", model or "", Secret((key or "").strip()))
+    server = Server(url or "", model or "", Secret((key or "").strip()))
+    if server.key and not server.local and not server.url.startswith("https:"):
+        warn(f"The key would go to {server.host} unencrypted: use an address with https.")
+    return server
 
 
 def _here() -> Server | None:

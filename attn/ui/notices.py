@@ -7,11 +7,14 @@ import re
 import streamlit as st
 
 _PUNCTUATION = re.compile(r"([!-/:-@\[-`{-~])")
+_ADDRESS = re.compile(r"(?<=:)(?=//)|(?<=www)(?=\.)|(?=@)", re.IGNORECASE)
+_JOINER = "\u2060"  # has no width; Markdown would make a link of an address even where escaped
 
 
 def plain(text: str) -> str:
     """Markdown that shows ``text`` as it is: no link, picture, directive or formula in it."""
-    return _PUNCTUATION.sub(r"\\\1", re.sub(r"\s+", " ", text))
+    line = _ADDRESS.sub(_JOINER, re.sub(r"\s+", " ", text))
+    return _PUNCTUATION.sub(r"\\\1", line)
 
 
 def sentence(text: str) -> str:

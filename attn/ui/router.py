@@ -51,7 +51,7 @@ def pages() -> dict[str, st.Page]:
 
 def run_app() -> None:
     """What app.py does: the sidebar, then the page that the address names."""
-    _configure()
+    st.set_page_config(page_title="attn", page_icon=icon(), layout="wide")
     st.html(_STYLE)
     known = pages()
     page = st.navigation(list(known.values()), position="hidden")
@@ -99,16 +99,10 @@ def run_text(body: Callable[[], None]) -> None:
 
 def _through_app() -> Choice:
     if not st.session_state.pop(_THROUGH_APP, False):
-        _configure()
         st.navigation(list(pages().values()), position="hidden")
         st.rerun()
     choice: Choice = st.session_state[_CHOICE]
     return choice
-
-
-def _configure() -> None:
-    """Title and icon. Without an icon of its own, the tab asks a font server for the page's."""
-    st.set_page_config(page_title="attn", page_icon=icon(), layout="wide")
 
 
 def page_link(view: View, name: str, text: str) -> None:

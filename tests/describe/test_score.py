@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attn.describe import evidence
@@ -25,7 +25,15 @@ from attn.describe.judges import (
     rules,
     same,
 )
-from attn.describe.questions import CHOICES, TIERS, PairQuestion, PickQuestion, Questions, ask
+from attn.describe.questions import (
+    CHOICES,
+    TIERS,
+    PairQuestion,
+    PickQuestion,
+    Questions,
+    ask,
+    quotas,
+)
 from attn.describe.score import (
     Measure,
     Result,
@@ -70,6 +78,7 @@ def test_with_only_yes_and_no_it_is_the_balanced_accuracy() -> None:
     assert measure.value == pytest.approx((3 / 4 + 1 / 2) / 2)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(-5, 5), min_size=1, max_size=12),
     st.lists(st.floats(-5, 5), min_size=1, max_size=12),
@@ -231,7 +240,7 @@ def test_yes_and_no_do_not_take_turns(asked: dict[str, Questions]) -> None:
     assert 0.25 < same_as_next / len(turns) < 0.75
 
 
-def test_positives_come_from_all_bands(sample_index: Path) -> None:
+def test_positives_come_from_all_bands_by_their_share(sample_index: Path) -> None:
     index = Index.open(sample_index)
     bands, rows = evidence.held_out_passages(index, HeadId(18, 6))
     filled = sum(bool(band) for band in bands)
@@ -248,7 +257,7 @@ def test_positives_come_from_all_bands(sample_index: Path) -> None:
 
 def test_too_little_to_ask_about_says_so() -> None:
     with pytest.raises(DescribeError, match="too few pairs"):
-        ask([[], []], [], 10)
+        ask(evidence.HeldOut(((), ()), (0.5, 0.5), ()), 10)
 
 
 def test_rules_by_hand() -> None:

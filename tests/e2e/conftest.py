@@ -76,7 +76,7 @@ def serve(log: Path, port: int | None = None, **env: object) -> Iterator[Server]
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(5)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

@@ -15,6 +15,7 @@ from attn.describe.describe import Options, draft
 from attn.describe.store import Descriptions, place
 from attn.heads import HeadId
 from attn.index import Index
+from attn.ui import language
 from attn.ui.jobs import talks
 from tests.describe.conftest import Serve, no_server_set, serve, tiny_folder
 from tests.describe.scripted import Handler, Scripted, chunk
@@ -246,6 +247,45 @@ def test_a_server_typed_for_this_session(page: Start, index: Index, server: Scri
     assert KEY not in all_text(app)
     assert KEY.encode() not in place(index).read_bytes()
     assert "_llm" not in str(dict(app.query_params))
+
+
+def test_a_key_over_plain_http_is_warned_of(page: Start, server: Scripted) -> None:
+    app = page()
+    app.selectbox(key="_llm").select("Another address").run()
+    app.text_input(key="_llm_url Another address").set_value("http://far.example/v1").run()
+    app.text_input(key="_llm_model Another address").set_value("mine").run()
+    assert not app.warning
+    app.text_input(key="_llm_key Another address").set_value(KEY).run()
+    assert "would go to far.example unencrypted" in said(app)
+
+
+def test_a_model_on_this_machine_is_served_and_ended(page: Start) -> None:
+    app = page()
+    assert app.selectbox(key="_llm").value == "On this machine"
+    app.text_input(key="_gguf").set_value("none.gguf").run()
+    app.button(key="serve").click().run()
+    _served(app)
+    assert "There is no file none.gguf" in said(app)
+    app.text_input(key="_gguf").set_value("").run()
+    app.button(key="serve").click().run()
+    _served(app)
+    assert "Serving SmolLM2-135M-Instruct.Q4_1 at http://127.0.0.1:" in said(app).replace("**", "")
+    local = language.shelf().get()
+    assert local is not None
+    assert not app.button(key="describe_it").disabled
+    app.button(key="end_serving").click().run()
+    assert not local.running
+    assert app.button(key="describe_it").disabled
+
+
+def _served(app: AppTest) -> None:
+    for _ in range(1200):
+        job = talks().get(language.SERVE)
+        if job is not None and job.finished:
+            app.run()
+            return
+        time.sleep(0.05)
+    pytest.fail("The server does not start")
 
 
 def test_the_environments_key_does_not_go_to_a_typed_address(

@@ -94,8 +94,14 @@ def test_legend_names_both_marks() -> None:
     "text", ["![x](http://e.x/y)", "<b>", "# head", "$x$", ":red[a]", "a_b*c*", "[a](javascript:x)"]
 )
 def test_plain_escapes_all_of_markdown(text: str) -> None:
-    assert re.sub(r"\\(.)", r"\1", plain(text)) == text
+    assert re.sub(r"\\(.)", r"\1", plain(text)).replace("\u2060", "") == text
     assert not re.search(r"(?<!\\)[\[\]<>*_#$:`!()]", plain(text))
+
+
+@pytest.mark.parametrize("text", ["http://e.x/y", "HTTPS://e.x", "see WWW.e.x", "a@e.x"])
+def test_plain_leaves_no_address_to_make_a_link_of(text: str) -> None:
+    read = re.sub(r"\\(.)", r"\1", plain(text))
+    assert not re.search(r"https?://|www\.|\w@", read, re.IGNORECASE)
 
 
 def test_sentence_keeps_code_alone() -> None:
