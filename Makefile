@@ -41,7 +41,7 @@ test: $(VENV)/installed-dev browser
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist loadfile
 
 bench: setup
 	@for name in scan memory queries size dtypes; do \

@@ -7,7 +7,11 @@ here, by attn/describe/split.py, and every passage carries its document's id.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from attn import store
 from attn.describe.split import held_out
@@ -107,18 +111,7 @@ def held_out_passages(index: Index, head: HeadId, seed: int = 0) -> HeldOut:
     more = [pair for row in _spread(rows) for pair in _above(row)]
     for band, found in zip(banded, _by_band(more), strict=True):
         band += found
-    return HeldOut(tuple(map(tuple, banded)), _shares(index, head, seed), tuple(rows))
-
-
-def band_mass(index: Index, head: HeadId) -> list[float]:
-    """The attention that lies in each band: how many pairs it has, times a sample's mean."""
-    counts = index.attention_counts(head)
-    by_band = [int(counts[len(BANDS) - 1 :].sum()), *(int(n) for n in counts[len(BANDS) - 2 :: -1])]
-    means = []
-    for band in range(len(BANDS)):
-        kept = index.band(head, band, _MOST).examples
-        means.append(sum(e.attention for e in kept) / max(len(kept), 1))
-    return [count * mean for count, mean in zip(by_band, means, strict=True)]
+    return HeldOut(tuple(map(tuple, banded)), _shares(index, head), tuple(rows))
 
 
 def numbers(index: Index, head: HeadId, most: int = 20) -> Numbers:
@@ -160,7 +153,7 @@ def _spread(passages: Sequence[Passage]) -> list[Passage]:
 
 def _by_band(passages: Iterable[Passage]) -> list[list[Passage]]:
     """Passages apart by their band of attention."""
-    lists: list[list[Passage]] = [[] for _ in bands()]
+    lists: list[list[Passage]] = [[] for _ in BANDS]
     for passage in passages:
         lists[_band(passage.example.attention)].append(passage)
     return lists
@@ -168,7 +161,7 @@ def _by_band(passages: Iterable[Passage]) -> list[list[Passage]]:
 
 def _band(attention: float) -> int:
     """The band that an attention lies in."""
-    return max(number for number, (low, _) in enumerate(bands()) if attention >= low)
+    return max(number for number, (low, _) in enumerate(BANDS) if attention >= low)
 
 
 def _mass(rows: Iterable[Passage]) -> dict[str, float]:
@@ -202,20 +195,39 @@ def _round_robin(lists: Sequence[Sequence[Passage]]) -> list[Passage]:
 
 
 def _passages(index: Index, kind: str, ranking: Ranking, testing: bool) -> list[Passage]:
-    """A ranking's examples on one side of the split, each with its text."""
-    found = []
-    for example in ranking.examples:
-        window = index.window(example.document, example.start)
-        document_id = window.id
-        if held_out(document_id) is testing:
-            found.append(Passage(kind, example, window, document_id))
-    return found
+    """A ranking's examples on one side of the split."""
+    ids = _document_ids(index)
+    named = ((example, ids[example.document]) for example in ranking.examples)
+    return [
+        Passage(kind, example, name, index) for example, name in named if held_out(name) is testing
+    ]
+
+
+@lru_cache(maxsize=8)
+def _document_ids(index: Index) -> dict[int, str]:
+    """Document → its id, the hash of its text."""
+    try:
+        table = pq.read_table(index.path / store.DOCUMENTS, columns=["document", "id"])
+    except (OSError, pa.ArrowException) as error:
+        raise IndexDamaged(
+            f"File {store.DOCUMENTS} of the index {index.name} cannot be read: scan again."
+        ) from error
+    return dict(zip(table["document"].to_pylist(), table["id"].to_pylist(), strict=True))
 
 
 def _banded(index: Index, head: HeadId, seed: int, testing: bool) -> list[list[Passage]]:
     """Pairs above average, a list a band, each in an order drawn by the seed."""
-    rankings = [index.band(head, band, _MOST, seed=seed) for band in range(len(BANDS))]
+    rankings = [index.band(head, number, _MOST, seed=seed) for number in range(len(BANDS))]
     return [_passages(index, "band", ranking, testing) for ranking in rankings]
+
+
+def _shares(index: Index, head: HeadId) -> tuple[float, ...]:
+    """How the head's attention above average is shared among the bands."""
+    mass = [0.0] * len(BANDS)
+    for number, count in enumerate(index.attention_counts(head)):
+        middle = 0.75 * 2.0**-number  # bin n holds 2^-n-1 <= attention < 2^-n
+        mass[_band(middle)] += float(count) * middle
+    return tuple(part / (sum(mass) or 1.0) for part in mass)
 
 
 def _rows(index: Index, head: HeadId, seed: int, testing: bool) -> list[Passage]:

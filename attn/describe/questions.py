@@ -1,8 +1,8 @@
 """Questions about held-out text that a good description answers and a poor one does not.
 
-Pair test: does the head, at this destination, attend to this source? A pair above average is a yes,
-drawn from every band of attention, and from each in proportion to the attention that the head gives
-to pairs of that band. A pair at or below average is a no, of three tiers:
+Pair test: does the head, at this destination, attend to this source? A pair above average is a yes.
+They come from all bands of attention, each by its share of the head's attention above average, a
+twentieth at least. A pair at or below average is a no, of three tiers:
 
 - same destination: another source of a yes's row
 - same distance: as far apart as a yes, elsewhere
@@ -81,20 +81,19 @@ def ask(
     n: int,
     seed: int = 0,
     *,
-    mass: Sequence[float] = (),
     skip_first: bool = True,
     bidirectional: bool = False,
 ) -> Questions:
     """Up to ``n`` yes questions, a no to each where one can be found, and up to ``n / 2`` picks.
 
-    ``bands`` pairs above average, ``rows`` whole rows, all held out; ``mass`` the attention that
-    lies in each band, alike where it is not given. Raises DescribeError when there is no yes or no
-    no.
+    Raises DescribeError when there is no yes or no no.
     """
-    pool = _Pool(
-        [*(p for band in bands for p in band), *rows], int(skip_first), bidirectional, seed
-    )
-    positives = pool.usable([*_in_turn(bands, mass or [1.0] * len(bands))])[:n]
+    pairs_above = [passage for band in held_out.bands for passage in band]
+    pool = _Pool([*pairs_above, *held_out.rows], int(skip_first), bidirectional, seed)
+    usable = [pool.usable(band) for band in held_out.bands]
+    numbers = quotas(n, held_out.shares, [len(band) for band in usable])
+    positives = [p for band, number in zip(usable, numbers, strict=True) for p in band[:number]]
+    positives = [positives[i] for i in pool.shuffled(len(positives))]
     pairs: list[PairQuestion] = []
     used = {passage.place for passage in positives}
     for number, passage in enumerate(positives):
@@ -118,18 +117,25 @@ def ask(
     return Questions(tuple(pairs), tuple(picks[: max(1, n // 2)]))
 
 
-def _in_turn(bands: Sequence[Sequence[Passage]], mass: Sequence[float]) -> Iterator[Passage]:
-    """One of each band, then from the band that is furthest behind its share (Webster's rule)."""
-    left = [list(reversed(band)) for band in bands]
-    taken = [0] * len(bands)
-    while any(left):
-        open_bands = [i for i, band in enumerate(left) if band]
-        fresh = [i for i in open_bands if not taken[i]]
-        chosen = (
-            fresh[0] if fresh else max(open_bands, key=lambda i: (mass[i] / (taken[i] + 0.5), -i))
-        )
-        taken[chosen] += 1
-        yield left[chosen].pop()
+def quotas(n: int, shares: Sequence[float], there: Sequence[int]) -> list[int]:
+    """How many of ``n`` to take from each band, by its share, of those that are ``there``.
+
+    No band gets less than a twentieth of ``n``, or one; what a band lacks goes to the others.
+
+    >>> quotas(20, [0.9, 0.1, 0.0], [50, 50, 50])
+    [17, 2, 1]
+    >>> quotas(20, [0.9, 0.1, 0.0], [5, 50, 0])
+    [5, 15, 0]
+    """
+    least = max(1, n // 20)
+    found = [0] * len(shares)
+    for _ in range(min(n, sum(there))):
+        open_bands = [i for i, number in enumerate(found) if number < there[i]]
+        starved = [i for i in open_bands if found[i] < least]
+        # The band that is furthest behind what its share would give it.
+        best = max(starved or open_bands, key=lambda i: (shares[i] * n - found[i], -i))
+        found[best] += 1
+    return found
 
 
 class _Pool:

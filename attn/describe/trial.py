@@ -67,7 +67,6 @@ def questions(index: Index, head: HeadId, plan: Plan) -> Questions:
         evidence.held_out_passages(index, head, plan.seed),
         plan.questions,
         plan.seed,
-        mass=evidence.band_mass(index, head),
         skip_first=manifest.skip_first,
         bidirectional=manifest.bidirectional,
     )

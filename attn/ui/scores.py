@@ -18,10 +18,11 @@ of their text. It is tested on the *held-out* fifth, by a language model that se
 and the text, never the attention.
 
 - **Pair test**: does the head, at this destination, attend to this source? Yes: pairs above
-  average, from every band of attention, in proportion to the attention in it. No: pairs at or
-  below average, in three tiers: another source of the same row, a pair as far apart elsewhere, the
-  same source token seen from another destination. The value is the area under the ROC curve
-  (ROC-AUC) where the server gives log-probabilities, else the balanced accuracy; chance is 0.50.
+  average, from all bands of attention, each band by its share of the head's attention above
+  average and a twentieth at least. No: pairs at or below average, in three tiers: another
+  source of the same row, a pair as far apart elsewhere, the same source token seen from another
+  destination. The value is the area under the ROC curve (ROC-AUC) where the server gives
+  log-probabilities, else the balanced accuracy; chance is 0.50.
 - **Pick of five**: which of five sources, one strong and four at or below average? Chance is 0.20.
 - **Intervals** are 95 %: Newcombe's for the area and Wilson's for the share, widened to a bootstrap
   over documents where that is wider.

@@ -46,7 +46,7 @@ from attn.describe.score import (
 )
 from attn.errors import DescribeError
 from attn.heads import HeadId
-from attn.index import BANDS, Index
+from attn.index import Index
 
 TEXTS = ("a", "b", "c", "a", "b")
 
@@ -171,9 +171,7 @@ def asked(sample_index: Path) -> dict[str, Questions]:
     heads = {"previous": HeadId(int(best.layer), int(best.head)), "induction": HeadId(18, 6)}
     found = {}
     for name, head in heads.items():
-        bands, rows = evidence.held_out_passages(index, head)
-        mass = evidence.band_mass(index, head)
-        found[name] = ask(bands, rows, 40, mass=mass)
+        found[name] = ask(evidence.held_out_passages(index, head), 40)
     return found
 
 
@@ -203,7 +201,7 @@ def test_previous_token_is_high_on_its_head_and_at_chance_on_induction(
 ) -> None:
     high = score("previous", Rule(previous), asked["previous"])
     chance = score("previous", Rule(previous), asked["induction"])
-    assert high.pair.value > 0.7
+    assert high.pair.value > 0.8
     assert high.pair.low > 0.6
     assert high.pick is not None
     assert high.pick.value > 0.8
@@ -242,17 +240,30 @@ def test_yes_and_no_do_not_take_turns(asked: dict[str, Questions]) -> None:
 
 def test_positives_come_from_all_bands_by_their_share(sample_index: Path) -> None:
     index = Index.open(sample_index)
-    bands, rows = evidence.held_out_passages(index, HeadId(18, 6))
-    filled = sum(bool(band) for band in bands)
-    questions = ask(bands, rows, filled)
-    yes = [q for q in questions.pairs if q.attends]
-    found = {
-        number
-        for question in yes
-        for number, (low, high) in enumerate(BANDS)
-        if low <= question.multiple / (question.dst + 1) < high + (number == len(BANDS) - 1)
-    }
-    assert len(found) == filled >= 3
+    for head in (HeadId(18, 6), HeadId(0, 0)):
+        held = evidence.held_out_passages(index, head)
+        assert sum(held.shares) == pytest.approx(1)
+        yes = [q for q in ask(held, 40).pairs if q.attends]
+        found = [0] * len(held.bands)
+        for question in yes:
+            found[evidence._band(question.multiple / (question.dst + 1))] += 1
+        assert found == quotas(40, held.shares, [len({p.place for p in b}) for b in held.bands])
+        assert all(number or not band for number, band in zip(found, held.bands, strict=True))
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 60),
+    st.lists(st.tuples(st.floats(0, 1), st.integers(0, 30)), min_size=1, max_size=6),
+)
+def test_quotas(n: int, given_bands: list[tuple[float, int]]) -> None:
+    total = sum(share for share, _ in given_bands) or 1.0
+    shares, there = [s / total for s, _ in given_bands], [t for _, t in given_bands]
+    found = quotas(n, shares, there)
+    assert sum(found) == min(n, sum(there))
+    assert all(0 <= number <= most for number, most in zip(found, there, strict=True))
+    if n >= len(there):
+        assert all(number for number, most in zip(found, there, strict=True) if most)
 
 
 def test_too_little_to_ask_about_says_so() -> None:
