@@ -193,7 +193,14 @@ def values(page: str | None) -> dict[str, str]:
 
 
 def publish(query: dict[str, str]) -> None:
-    """Make the address say ``query``, unless it does already."""
-    if query != st.query_params.to_dict() or query != st.session_state.get(_WRITTEN, query):
+    """Make the address say ``query``, unless it does already.
+
+    A click can start two runs, the second asked for before the browser heard of the first one's
+    address. Writing it again would be one more step for its Back button.
+    """
+    found = st.query_params.to_dict()
+    before, written = st.session_state.get(_WRITTEN, (None, query))
+    late = query == written and found == before
+    if not late and (query != found or query != written):
         st.query_params.from_dict(query)
-    st.session_state[_WRITTEN] = query
+    st.session_state[_WRITTEN] = (None if late else found, query)
