@@ -27,8 +27,7 @@ WORDS = r"""
 METRIC = "| **{m.title}** `{m.name}` | `{formula}` ({m.unit}). {m.text} {m.warning} |"
 
 LIMITS = """
-- Attention says where a head reads, not what it moves nor what the model does with it. A cell of
-  0.9 can carry next to nothing, and a small one can matter.
+- Attention says where a head reads, not what it moves: a cell of 0.9 can carry next to nothing.
 - A high metric is a habit on this corpus, not a purpose. Names such as "induction head" need tests
   of their own: ablation, or patching.
 - Heads rest on the first position. A high attention there says that the head had nothing to do.

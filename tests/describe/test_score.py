@@ -211,6 +211,20 @@ def test_previous_token_is_high_on_its_head_and_at_chance_on_induction(
     assert chance.pick.low <= 0.2 <= chance.pick.high
 
 
+def test_a_true_rule_beats_the_simple_ones_on_an_induction_head(
+    asked: dict[str, Questions], sample_index: Path
+) -> None:
+    def after_a_copy(texts: Sequence[str], dst: int, src: int) -> float:
+        return float(src > 0 and texts[src - 1] == texts[dst])
+
+    found = score("after an earlier copy", Rule(after_a_copy), asked["induction"])
+    simple = rules(evidence.source_mass(Index.open(sample_index), HeadId(18, 6)))
+    others = [score(name, rule, asked["induction"]) for name, rule in simple.items()]
+    assert found.pair.value > 0.7
+    assert found.pair.value > max(other.pair.value for other in others)
+    assert found.pair.low > 0.5
+
+
 def test_questions_are_what_they_say(asked: dict[str, Questions], sample_index: Path) -> None:
     questions = asked["induction"]
     yes = [q for q in questions.pairs if q.attends]
