@@ -63,10 +63,8 @@ def body() -> None:
     st.markdown(WORDS)
     st.subheader("Metrics", anchor="metrics")
     st.markdown("Each is a mean over the rows counted: those from `min_row` on.")
-    rows = "\n".join(
-        METRIC.format(m=m, formula=m.formula.replace("|", "\\|")) for m in METRICS.values()
-    )
-    st.markdown("| metric | of a row, and what that says |\n|---|---|\n" + rows)
+    rows = (METRIC.format(m=m, formula=m.formula.replace("|", "\\|")) for m in METRICS.values())
+    st.markdown("| metric | of a row, and what that says |\n|---|---|\n" + "\n".join(rows))
     for title, text in (
         ("Rankings", RANKINGS),
         ("How descriptions are scored", describing.METHODS),

@@ -26,7 +26,6 @@ TEXT = (
 )
 
 _READ = "_url_read"
-_WRITTEN = "_url_written"
 _NOTICES = "_url_notices"
 _DECIDED = "_url_decided"
 _UNREAD = "_url_unread"
@@ -195,12 +194,8 @@ def values(page: str | None) -> dict[str, str]:
 def publish(query: dict[str, str]) -> None:
     """Make the address say ``query``, unless it does already.
 
-    A click can start two runs, the second asked for before the browser heard of the first one's
-    address. Writing it again would be one more step for its Back button.
+    Writing it once more would be a step of its own for the browser's Back button: on the way to
+    another page the browser hears of it before it leaves the old one.
     """
-    found = st.query_params.to_dict()
-    before, written = st.session_state.get(_WRITTEN, (None, query))
-    late = query == written and found == before
-    if not late and (query != found or query != written):
+    if query != st.query_params.to_dict():
         st.query_params.from_dict(query)
-    st.session_state[_WRITTEN] = (None if late else found, query)
