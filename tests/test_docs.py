@@ -8,17 +8,21 @@ import re
 import shlex
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from attn.corpus import load_corpus
 from attn.index import Index
 from tests.describe.scripted import Handler, Scripted
+from tests.e2e.conftest import serve
 
 ROOT = Path(__file__).parent.parent
-BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
 # The whole run is `make test`; the others have a test of their own.
 MAKE = {"make app", "make test", "make describe-local"}
@@ -125,3 +129,18 @@ def test_make_app_is_what_the_makefile_does() -> None:
     )
     assert "streamlit run app.py" in dry.stdout
     assert "-m attn scan" in dry.stdout
+
+
+def test_streamlit_run_app_serves_the_app(tmp_path: Path) -> None:
+    assert "`streamlit run app.py`" in README
+    where = {"ATTN_INDEXES": tmp_path}
+    with serve(tmp_path / "log.txt", **where) as app, urllib.request.urlopen(app.url) as page:
+        assert page.status == 200
+
+
+def test_the_readme_counts_the_sample_and_has_its_picture() -> None:
+    documents = list(load_corpus("sample"))
+    assert f"over {len(documents)} short texts" in README
+    assert f"{len(documents)} passages in sixteen genres" in README
+    assert len({document.source for document in documents}) == 16
+    assert (ROOT / "docs" / "heads.png").stat().st_size < 300_000
