@@ -32,7 +32,7 @@ def run(command: str, index: Path | None, env: dict[str, str]) -> str:
     words = shlex.split(command.replace("INDEX", str(index)))
     assert words[0] == "python"
     done = subprocess.run(
-        [sys.executable, *words[1:]], cwd=ROOT, env=env, capture_output=True, text=True, timeout=250
+        [sys.executable, *words[1:]], cwd=ROOT, env=env, capture_output=True, text=True, timeout=800
     )
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

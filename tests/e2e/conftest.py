@@ -32,7 +32,7 @@ HOSTILE = (
     "'\" onmouseover='taken=4' \"quoted\" `code` $x^2$ :red[word] [link](javascript:taken=5)",
 )
 
-expect.set_options(timeout=60_000)
+expect.set_options(timeout=120_000)
 
 Open = Callable[..., Page]
 
@@ -149,6 +149,7 @@ def new_context(browser: Browser) -> Iterator[Callable[[], BrowserContext]]:
 
     def make() -> BrowserContext:
         context = browser.new_context(viewport={"width": 1440, "height": 1000})
+        context.set_default_timeout(120_000)
         context.set_default_timeout(120_000)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         context.on("request", lambda request: asked.append(request.url))

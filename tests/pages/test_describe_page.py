@@ -65,7 +65,7 @@ def page(start: Start, index: Index, monkeypatch: pytest.MonkeyPatch) -> Start:
 
 def finish(app: AppTest, what: str, index: Index) -> None:
     """Wait for a job's end and show the page anew."""
-    for _ in range(400):
+    for _ in range(4000):
         job = talks().get(f"{what} {index.name} {HEAD}")
         if job is not None and job.finished:
             app.run()
@@ -157,13 +157,13 @@ def test_streaming_shows_and_stop_keeps_nothing(page: Start, index: Index, serve
     def slow(handler: Handler, _: dict[str, Any]) -> None:
         handler.begin()
         handler.event(chunk("Attends to"))
-        for _number in range(200):
+        for _number in range(2000):
             time.sleep(0.05)
             handler.event(chunk(None))
 
     app = page(serve(slow))
     app.button(key="describe_it").click().run()
-    for _ in range(100):
+    for _ in range(1000):
         if app.get("text"):
             break
         time.sleep(0.05)
@@ -279,7 +279,7 @@ def test_a_model_on_this_machine_is_served_and_ended(page: Start) -> None:
 
 
 def _served(app: AppTest) -> None:
-    for _ in range(1200):
+    for _ in range(6000):
         job = talks().get(language.SERVE)
         if job is not None and job.finished:
             app.run()

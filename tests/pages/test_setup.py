@@ -47,7 +47,7 @@ def gate() -> Iterator[threading.Event]:
 
 def wait(name: str = setup.JOB) -> None:
     """Wait for a job's end."""
-    for _ in range(400):
+    for _ in range(4000):
         job = runner().get(name)
         if job is not None and job.finished:
             return
