@@ -150,7 +150,6 @@ def new_context(browser: Browser) -> Iterator[Callable[[], BrowserContext]]:
     def make() -> BrowserContext:
         context = browser.new_context(viewport={"width": 1440, "height": 1000})
         context.set_default_timeout(120_000)
-        context.set_default_timeout(120_000)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         context.on("request", lambda request: asked.append(request.url))
         context.on("page", watch)
