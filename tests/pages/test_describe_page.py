@@ -269,7 +269,7 @@ def test_a_model_on_this_machine_is_served_and_ended(page: Start) -> None:
     app.text_input(key="_gguf").set_value("").run()
     app.button(key="serve").click().run()
     _served(app)
-    assert "Serving SmolLM2-135M-Instruct.Q4_1 at http://127.0.0.1:" in said(app).replace("**", "")
+    assert "Serving SmolLM2-135M-Instruct.Q4_1 at http" in said(app).replace("**", "")
     local = language.shelf().get()
     assert local is not None
     assert not app.button(key="describe_it").disabled
