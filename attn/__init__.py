@@ -1,1 +1,5 @@
 """Explore the attention heads of transformer language models."""
+
+from attn import runtime
+
+runtime.prepare()

@@ -64,6 +64,7 @@ class Watch:
     last: int = -1
     grams: Mapping[int, Tensor] | None = None
     values: Callable[[int, Tensor], Tensor] | None = None
+    seen: tuple[Tensor | None, Tensor] | None = None  # the last mask and what it leaves visible
 
     def wants(self, layer: int) -> bool:
         """Whether a layer is to be shown."""
@@ -127,7 +128,9 @@ def attend(
 
     layer = int(module.layer_idx)
     if watch.wants(layer):
-        watch.report(layer, pattern, _visible(attention_mask, n_dst, n_src, query), value)
+        if watch.seen is None or watch.seen[0] is not attention_mask or attention_mask is None:
+            watch.seen = attention_mask, _visible(attention_mask, n_dst, n_src, query)
+        watch.report(layer, pattern, watch.seen[1], value)
     watch.stop_after(layer)
     return mixed, None
 

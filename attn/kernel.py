@@ -9,6 +9,7 @@ two around 1, where ``2 atanh((m - 1) / (m + 1)) / ln 2`` needs five terms for f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -18,8 +19,8 @@ _SPLIT = np.int32(0x3F3504F3)  # the bits of the root of one half
 _ATANH = tuple(np.float32(2 / np.log(2) / k) for k in (1, 3, 5, 7, 9))
 _FAST = {"reassoc", "contract", "nnan", "ninf", "nsz"}  # every pattern given is finite
 
-
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
+_Compiled = Callable[[Callable[..., Any]], Callable[..., Any]]
+_compiled: _Compiled = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=_FAST)
 
 
 @_compiled
@@ -51,8 +52,6 @@ def _entropy(row: Any, bits: Any, mantissa: Any, exponent: Any) -> Any:
 
 @_compiled
 def walk(
-    first: int,  # of the windows to walk over
-    stop: int,
     pattern: Any,  # (window, head, dst, src) float32, finite
     bits: Any,  # the same memory as int32
     rows: Any,  # (window, head, dst) float32: not 0 where a row counts
@@ -62,7 +61,8 @@ def walk(
     chance: Any,  # (window, dst, src) int64: the order of a pair in a sample
     least_multiple: Any,  # (head,) float32: a pair of that multiple may enter a ranking
     least_of_window: Any,  # (head,) float32: the best pair of a window may enter by_document
-    least_of_token: Any,  # (window, head, src) float32: it may enter the list of its token
+    tokens: Any,  # (window, src) int64: the number of each source's token
+    least_of_token: Any,  # (head, token) float32: it may enter the list of its token
     least_attention: Any,  # (head,) float32
     most_multiple: Any,  # (head,) float32: of those nearest above average
     most_chance: Any,  # (head, bin) int64, by the bin of the pair's attention
@@ -77,10 +77,13 @@ def walk(
     found: Any,  # out: (window, head, cell + 1) int32, flat cells of the pairs that may enter
     kinds: Any,  # out: (window, head, cell + 1) uint8: 1 for lists of the head, 2 for its token's
     n_found: Any,  # out: (window, head) int64, how many they are
+    first: int,  # of the windows to walk over
+    stop: int,
 ) -> None:
     """Walk over the windows from ``first`` to ``stop``; what is marked out is filled in."""
     n_heads, n_dst, n_src = pattern.shape[1:]
     mantissa, exponent = np.empty(n_src, np.int32), np.empty(n_src, np.float32)
+    sources = np.empty(n_src + 1, np.int64)
     last_bin = of_bin.shape[2] - 1
     begin = 1 if skip_first else 0
     for window in range(first, stop):
@@ -114,29 +117,179 @@ def walk(
                 if highest <= 1:
                     continue
                 above = 0
-                for src in range(begin, end):
+                for src in range(begin, end):  # without a jump, which would be guessed wrong
+                    sources[above] = src
+                    above += row[src] * times > 1
+                for i in range(above):
+                    src = sources[i]
                     score = row[src] * times
-                    if score > 1:
-                        above += 1
-                        of_source[window, head, src] += 1
-                        power = min(max(126 - (row_bits[src] >> 23), 0), last_bin)
-                        of_bin[window, head, power] += 1
-                        if score > best:
-                            best, best_cell = score, dst * n_src + src
-                        kind = 2 if score >= least_of_token[window, head, src] else 0
-                        if (
-                            score >= least_multiple[head]
-                            or row[src] >= least_attention[head]
-                            or score <= most_multiple[head]
-                            or chance[window, dst, src] <= most_chance[head, power]
-                        ):
-                            kind |= 1
-                        if kind:
-                            found[window, head, count] = dst * n_src + src
-                            kinds[window, head, count] = kind
-                            count += 1
+                    of_source[window, head, src] += 1
+                    power = min(max(126 - (row_bits[src] >> 23), 0), last_bin)
+                    of_bin[window, head, power] += 1
+                    if score > best:
+                        best, best_cell = score, dst * n_src + src
+                    kind = 2 if score >= least_of_token[head, tokens[window, src]] else 0
+                    if (
+                        score >= least_multiple[head]
+                        or row[src] >= least_attention[head]
+                        or score <= most_multiple[head]
+                        or chance[window, dst, src] <= most_chance[head, power]
+                    ):
+                        kind |= 1
+                    if kind:
+                        found[window, head, count] = dst * n_src + src
+                        kinds[window, head, count] = kind
+                        count += 1
                 of_row[window, head, dst] = above
             if best > 1 and best >= least_of_window[head]:
                 found[window, head, count], kinds[window, head, count] = best_cell, 1
                 count += 1
             n_found[window, head] = count
+
+
+@_compiled
+def gather(
+    found: Any,  # (owner, cell + 1) int32, of which the first are used
+    kinds: Any,  # (owner, cell + 1) uint8
+    starts: Any,  # (owner + 1,) int64: where the cells of each owner begin in what is filled in
+    pattern: Any,  # (owner, dst, src) float32
+    row: Any,  # out: (pair,) int64: owner * n_dst + dst
+    column: Any,  # out: (pair,) int64
+    attention: Any,  # out: (pair,) float32
+    kind: Any,  # out: (pair,) uint8
+) -> None:
+    """Put the cells that a walk found one after the other."""
+    n_dst, n_src = pattern.shape[1:]
+    for owner in range(len(found)):
+        start = starts[owner]
+        for i in range(starts[owner + 1] - start):
+            cell = found[owner, i]
+            dst = cell // n_src
+            row[start + i] = owner * n_dst + dst
+            column[start + i] = cell - dst * n_src
+            attention[start + i] = pattern[owner, dst, cell - dst * n_src]
+            kind[start + i] = kinds[owner, i]
+
+
+@_compiled
+def _before(scores: Any, place: Any, other_scores: Any, other_place: Any) -> Any:
+    """Whether a pair ranks before another one: by multiple, then by place."""
+    multiple, other = scores >> 32, other_scores >> 32
+    return multiple > other or (multiple == other and place < other_place)
+
+
+@_compiled
+def keep_best(
+    starts: Any,  # (window * heads + 1,) int64: where the pairs of each window and head begin
+    row: Any,  # (pair,) int64: (window * heads + head) * n_dst + dst
+    column: Any,  # (pair,) int64
+    attention: Any,  # (pair,) float32
+    kind: Any,  # (pair,) uint8: 2 or 3 where it may enter
+    visible: Any,  # (window, dst) float32
+    windows: Any,  # (window,) int64: which window of the corpus it is
+    tokens: Any,  # (window, src) int64: the number of each source's token
+    least: Any,  # in and out: (head, token) float32: what a pair must have; only rises
+    lists: Any,  # in and out: (head, token, rank, 2) int64: scores and place, the best first
+    first: int,  # of the heads whose lists are filled
+    stop: int,
+) -> None:
+    """Let pairs enter the lists of their heads and tokens.
+
+    The scores of a pair are the bits of its multiple, then those of its attention: of numbers that
+    are not negative, the bits sort as they do. What is 0 is empty. One entry is one stretch of
+    memory, since memory is what this waits for.
+    """
+    n_heads, last, n_dst = len(lists), lists.shape[2] - 1, visible.shape[1]
+    scores = np.empty(2, np.float32)
+    bits = scores.view(np.int32)
+    for head in range(first, stop):
+        for window in range(len(windows)):
+            owner = window * n_heads + head
+            for i in range(starts[owner], starts[owner + 1]):
+                if kind[i] < 2:
+                    continue
+                src, dst = column[i], row[i] - owner * n_dst
+                token = tokens[window, src]
+                scores[0], scores[1] = attention[i] * visible[window, dst], attention[i]
+                if scores[0] < least[head, token]:
+                    continue
+                both = np.int64(bits[0]) << 32 | bits[1]
+                place = windows[window] << 32 | dst << 16 | src
+                held = lists[head, token]
+                if _before(held[last, 0], held[last, 1], both, place):
+                    continue
+                rank = last
+                while rank > 0 and not _before(held[rank - 1, 0], held[rank - 1, 1], both, place):
+                    held[rank, 0], held[rank, 1] = held[rank - 1, 0], held[rank - 1, 1]
+                    rank -= 1
+                held[rank, 0], held[rank, 1] = both, place
+                bits[0] = held[last, 0] >> 32
+                if scores[0] > least[head, token]:
+                    least[head, token] = scores[0]
+
+
+@_compiled
+def count(
+    where: Any,  # (window, position) int64: the number of the token that stands there
+    pairs: Any,  # (window, head, position) int64
+    mass: Any,  # (window, head, position) float32
+    best: Any,  # (window, head, position) float32
+    scale: float,  # a mass of 1 in fixed point
+    table: Any,  # in and out: (head, token, 3) int64: pairs, mass, and the bits of the best
+    first: int,  # of the heads
+    stop: int,
+) -> None:
+    """Add what positions got to the tokens that stand there."""
+    bits = best.view(np.int32)
+    for head in range(first, stop):
+        for window in range(len(where)):
+            for i in range(where.shape[1]):
+                held = table[head, where[window, i]]
+                held[0] += pairs[window, head, i]
+                held[1] += np.int64(np.rint(mass[window, head, i] * scale))
+                held[2] = max(held[2], bits[window, head, i])
+
+
+@_compiled
+def offers(
+    n_heads: int,
+    row: Any,  # (pair,) int64: (window * heads + head) * n_dst + dst, those of an owner together
+    attention: Any,  # (pair,) float32
+    multiple: Any,  # (pair,) float32
+    moved: Any,  # (pair,) float32: the write; empty where it is not kept
+    chance: Any,  # (pair,) int64: the order in a sample
+    n_dst: int,
+    most: Any,  # (list, head) int64: the last order that may enter
+    lists: Any,  # (7,) int64: where top, attention, write, bottom, by_document, sample, band0 are
+    n_bands: int,
+) -> Any:
+    """Group, order and number of the pairs that each list may take, all (offer,) int64."""
+    top, by_attention, by_write, bottom, by_document, sample, band0 = lists
+    whole = np.int64(0x7FFFFFFF)
+    shares, scores, writes = attention.view(np.int32), multiple.view(np.int32), moved.view(np.int32)
+    group, order = np.empty(7 * len(row), np.int64), np.empty(7 * len(row), np.int64)
+    pick = np.empty(7 * len(row), np.int64)
+    n, start = 0, 0
+    while start < len(row):
+        owner = row[start] // n_dst
+        head = owner % n_heads
+        stop, best = start, np.int32(0)
+        while stop < len(row) and row[stop] // n_dst == owner:
+            best = max(best, scores[stop])
+            stop += 1
+        for i in range(start, stop):
+            band = band0 + max(n_bands - 1 - max(126 - (shares[i] >> 23), 0), 0)
+            for kind, place in (
+                (top, whole - scores[i]),
+                (by_attention, whole - shares[i]),
+                (bottom, np.int64(scores[i])),
+                (sample, chance[i]),
+                (band, chance[i]),
+                (by_document, whole - scores[i] if scores[i] == best else whole + 1),
+                (by_write, whole - writes[i] if len(writes) else whole + 1),
+            ):
+                if place <= most[kind, head]:
+                    group[n], order[n], pick[n] = kind * n_heads + head, place, i
+                    n += 1
+        start = stop
+    return group[:n], order[:n], pick[:n]

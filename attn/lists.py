@@ -8,33 +8,35 @@ what was scanned before them, and still merge into the same lists.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from attn.batch import Batch
 from attn.metrics import ATTENTION_BINS
-from attn.ordering import MOST, ascending, best, descending, divided, pack
+from attn.ordering import MOST, ascending, best, divided, pack
 from attn.parts import Best, Limits, Pairs
-from attn.reduction import Gate, Reduced
+from attn.reduction import Gate, Reduced, in_parts
 from attn.scores import BANDS, LISTS
 
 _KIND = {name: kind for kind, name in enumerate(LISTS)}
 _BAND0, _BANDS = _KIND["band0"], len(BANDS)
-_TOKEN_BUFFER = 1 << 15  # pairs for the token lists that wait before the first ranking
 
-_Offer = tuple[Tensor, Tensor, Tensor]  # (pair,) group, order, and which of the pairs found
+_OFFERED = np.array(
+    [_KIND[n] for n in ("top", "attention", "write", "bottom", "by_document", "sample", "band0")]
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """The pairs above average of a batch.
+    """The pairs of a batch that may enter the lists of a head.
 
-    ``pattern`` (batch, head, dst, src), finite; ``visible`` (batch or
-    1, dst); ``norms`` (batch, head, src) or None; of each pair, (pair,): ``row`` batch * heads *
-    dst, ``owner`` batch * heads, ``sequence`` batch, ``head``, ``column``, ``halvings`` how often 1
-    is halved to get below its attention, less one; ``multiple``, ``attention`` float32.
+    ``pattern`` (batch, head, dst, src), finite; ``visible`` (batch or 1, dst); ``norms`` (batch,
+    head, src) or None; of each pair, (pair,): ``row`` batch * heads * dst, ``column``,
+    ``attention`` and ``multiple`` float32.
     """
 
     batch: Batch
@@ -42,52 +44,41 @@ class Found:
     visible: Tensor
     norms: Tensor | None
     row: Tensor
-    owner: Tensor
-    sequence: Tensor
-    head: Tensor
     column: Tensor
-    halvings: Tensor
-    multiple: Tensor
     attention: Tensor
+    multiple: Tensor
 
     @classmethod
     def of(
         cls,
         reduced: Reduced,
-        kind: int,
         pattern: Tensor,
         visible: Tensor,
         batch: Batch,
         norms: Tensor | None,
     ) -> Found:
-        """The pairs that a reduction of ``pattern`` found for one kind of lists."""
-        heads, n_dst = pattern.shape[1:3]
-        some = (reduced.kind & kind).nonzero()[:, 0]
+        """The pairs that a reduction of ``pattern`` found."""
+        some = (reduced.kind & 1).nonzero()[:, 0]
         row, column = reduced.row[some], reduced.column[some]
-        owner = divided(row, n_dst)
-        sequence = divided(owner, heads)
-        dst = row - owner * n_dst
-        attention = pattern.reshape(-1)[row * pattern.shape[3] + column]
-        return cls(
-            batch,
-            pattern,
-            visible,
-            norms,
-            row,
-            owner,
-            sequence,
-            owner - sequence * heads,
-            column,
-            (126 - (attention.view(torch.int32) >> 23)).clamp(min=0),
-            attention * visible.expand(len(pattern), -1)[sequence, dst].float(),
-            attention,
-        )
+        attention, (n, heads) = reduced.attention[some], pattern.shape[:2]
+        seen = visible.expand(n, -1).float()[:, None].expand(-1, heads, -1).reshape(-1)
+        return cls(batch, pattern, visible, norms, row, column, attention, attention * seen[row])
 
     def only(self, windows: slice) -> Found:
         """The pairs of some windows."""
         some = (self.sequence >= windows.start) & (self.sequence < windows.stop)
-        names = ("row", "owner", "sequence", "head", "column", "halvings", "multiple", "attention")
+        names = ("row", "column", "attention", "multiple")
         return replace(self, **{name: getattr(self, name)[some] for name in names})
+
+    @property
+    def owner(self) -> Tensor:
+        """(pair,) batch * heads."""
+        return divided(self.row, self.pattern.shape[2])
+
+    @property
+    def sequence(self) -> Tensor:
+        """(pair,) the window in the batch."""
+        return divided(self.row, self.pattern.shape[2] * self.pattern.shape[1])
 
     @property
     def write(self) -> Tensor:
@@ -121,14 +112,22 @@ class Lists:
         none = self._limits.view(len(LISTS), n_heads) == 0
         self._bounds = torch.where(none, -1, MOST)  # (list, head)
         self._known = False
+        self._asked: dict[str, Tensor] | None = None  # what the bounds come to, until they change
         self._before = Pairs.empty(0, device)  # the best of earlier shards, without their rows
         self.start()
 
-    def gate(self, batch: Batch, of_token: Tensor) -> Gate:
+    def gate(self, batch: Batch, tokens: Tensor, of_token: Tensor) -> Gate:
         """What a pair must have to enter a list as they stand; everything where write is kept.
 
-        ``of_token`` (batch, head, src) the multiple that the list of its token asks for.
+        ``of_token`` (head, token) the multiple that the list of a token asks for, which
+        ``tokens`` (batch, src) numbers.
         """
+        if self._asked is None:
+            self._asked = self._ask()
+        return Gate(tokens, of_token, batch.pair_order, **self._asked)
+
+    def _ask(self) -> dict[str, Tensor]:
+        """What the lists ask for, by the gate's names."""
         bounds = self._bounds
         least = ascending(bounds[_KIND["top"]])
         if self._scores_write:
@@ -139,15 +138,13 @@ class Lists:
             torch.arange(ATTENTION_BINS, device=bounds.device).clamp(max=_BANDS - 1)
         ]
         chance = torch.maximum(in_bands, bounds[_KIND["sample"]])
-        return Gate(
-            least,
-            ascending(bounds[_KIND["by_document"]]),
-            of_token,
-            ascending(bounds[_KIND["attention"]]),
-            nearest,
-            chance.T.contiguous(),
-            batch.pair_order,
-        )
+        return {
+            "multiple": least,
+            "window": ascending(bounds[_KIND["by_document"]]),
+            "attention": ascending(bounds[_KIND["attention"]]),
+            "nearest": nearest,
+            "chance": chance.T.contiguous(),
+        }
 
     def start(self) -> None:
         """Begin a shard with empty lists."""
@@ -176,72 +173,32 @@ class Lists:
             self._rank()
 
     def _offer_pairs(self, found: Found) -> None:
-        chance = found.chance
-        offers = [
-            self._by_score(found, "top", found.multiple),
-            self._by_score(found, "attention", found.attention),
-            self._nearest(found),
-            self._by_chance(found, chance),
-            self._in_bands(found, chance),
-            self._of_documents(found),
-        ]
-        if found.norms is not None:
-            offers.append(self._by_score(found, "write", found.write))
-        group, order, pick = (torch.cat(some) for some in zip(*offers, strict=True))
+        from attn.kernel import offers
+
+        moved = found.write if found.norms is not None else found.multiple[:0]
+        given = (found.row, found.attention, found.multiple, moved, found.chance)
+        of_pairs = [tensor.cpu().numpy() for tensor in given]
+        n_dst, most = found.pattern.shape[2], self._bounds.cpu().numpy()
+        made = offers(self.n_heads, *of_pairs, n_dst, most, _OFFERED, _BANDS)
+        group, order, pick = (torch.from_numpy(some).to(self.device) for some in made)
         if len(pick) > self._room:  # before the bounds are known: choose first, then copy rows
             some = best(group, order, found.place(pick), self._limits)
             group, order, pick = group[some], order[some], pick[some]
         if len(pick):
             self._keep(found, group, order, pick)
 
-    def _by_score(self, found: Found, name: str, score: Tensor) -> _Offer:
-        """The pairs whose score is high enough for a ranking."""
-        least = ascending(self._bounds[_KIND[name]])
-        pick = (score >= least[found.head]).nonzero()[:, 0]
-        return _KIND[name] * self.n_heads + found.head[pick], descending(score[pick]), pick
-
-    def _nearest(self, found: Found) -> _Offer:
-        """The pairs that are near enough above average."""
-        most = ascending(MOST - self._bounds[_KIND["bottom"]]).nan_to_num(torch.inf)
-        pick = (found.multiple <= most[found.head]).nonzero()[:, 0]
-        order = MOST - descending(found.multiple[pick])
-        return _KIND["bottom"] * self.n_heads + found.head[pick], order, pick
-
-    def _by_chance(self, found: Found, chance: Tensor) -> _Offer:
-        """The pairs that may enter the sample of all."""
-        pick = (chance <= self._bounds[_KIND["sample"]][found.head]).nonzero()[:, 0]
-        return _KIND["sample"] * self.n_heads + found.head[pick], chance[pick], pick
-
-    def _in_bands(self, found: Found, chance: Tensor) -> _Offer:
-        """The pairs that may enter the sample of their band of attention."""
-        band = (_BANDS - 1 - found.halvings).clamp(min=0).to(torch.int64)
-        slot = band * self.n_heads + found.head
-        bounds = self._bounds[_BAND0 : _BAND0 + _BANDS].reshape(-1)
-        pick = (chance <= bounds[slot]).nonzero()[:, 0]
-        return _BAND0 * self.n_heads + slot[pick], chance[pick], pick
-
-    def _of_documents(self, found: Found) -> _Offer:
-        """The best pairs of every window and head, where they may enter."""
-        n_owners = found.pattern.shape[0] * self.n_heads
-        most = torch.zeros(n_owners, device=found.multiple.device)
-        most.scatter_reduce_(0, found.owner, found.multiple, "amax")
-        least = ascending(self._bounds[_KIND["by_document"]]).repeat(found.pattern.shape[0])
-        most[most < least] = torch.inf
-        pick = (found.multiple == most[found.owner]).nonzero()[:, 0]
-        group = _KIND["by_document"] * self.n_heads + found.head[pick]
-        return group, descending(found.multiple[pick]), pick
-
     def _keep(self, found: Found, group: Tensor, order: Tensor, pick: Tensor) -> None:
         """Copy pairs out of the pattern before it is dropped."""
         n_src = found.pattern.shape[3]
         moved = found.write[pick] if found.norms is not None else _nan(found.attention[pick])
+        sequence = found.sequence[pick]
         self._waiting.append(
             Pairs(
                 group,
                 order,
                 found.place(pick),
-                found.batch.documents[found.sequence[pick]],
-                found.batch.tokens[found.sequence[pick], found.column[pick]],
+                found.batch.documents[sequence],
+                found.batch.tokens[sequence, found.column[pick]],
                 found.multiple[pick],
                 found.attention[pick],
                 moved,
@@ -292,78 +249,71 @@ class Lists:
         """Drop what is not among the best, and raise the bounds."""
         kept = Pairs.join(self._waiting).best(self._limits)
         self._waiting = [kept]
-        known = Pairs.join([self._before, replace(kept, rows=kept.rows[:, :0])])
-        known = known.best(self._limits)
+        known = kept
+        if len(self._before):
+            known = Pairs.join([self._before, replace(kept, rows=kept.rows[:, :0])])
+            known = known.best(self._limits)
         count = torch.bincount(known.group, minlength=len(self._limits))
         last = count.cumsum(0) - 1
         full = (count >= self._limits) & (self._limits > 0)
-        bounds = self._bounds.view(-1)
+        bounds, self._asked = self._bounds.view(-1), None
         if len(known):
             bounds[full] = known.order[last[full]]
         return kept
 
 
 class TokenLists:
-    """The best pairs by multiple of every head and source token of a layer."""
+    """The best pairs by multiple of every head and source token of a layer, kept on the CPU."""
 
-    def __init__(self, n_heads: int, vocabulary: int, limit: int, device: str) -> None:
-        self.n_heads, self.vocabulary = n_heads, vocabulary
-        self.limit, self.device = limit, device
-        size = n_heads * vocabulary if limit else 0
-        self._bounds = torch.full((size,), MOST, dtype=torch.int32, device=device)
-        self.start()
+    def __init__(self, n_heads: int, vocabulary: int, limit: int) -> None:
+        self.n_heads, self.vocabulary, self.limit = n_heads, vocabulary, limit
+        self._bounds = np.zeros((n_heads, vocabulary), np.float32)
+        if not limit:
+            self._bounds += np.inf
+        self.start(torch.arange(vocabulary))
 
-    def start(self) -> None:
-        """Begin a shard with empty lists."""
-        self._kept, self._n = Best.empty(self.device), 0
-        self._room = _TOKEN_BUFFER
-        self._waiting: list[Best] = []
+    def start(self, tokens: Tensor) -> None:
+        """Begin a shard with empty lists; ``tokens`` (token,) the numbers it has, rising."""
+        self._tokens = tokens.numpy()
+        self._least = self._bounds[:, self._tokens]
+        self._lists = np.zeros((self.n_heads, len(tokens), self.limit, 2), np.int64)
 
     def finish(self) -> Best:
         """What the shard's lists hold."""
-        self._rank()
-        return self._kept
+        self._bounds[:, self._tokens] = self._least
+        held = self._lists[..., 0] > 0
+        key = np.arange(self.n_heads)[:, None] * self.vocabulary + self._tokens
+        keys = torch.from_numpy(np.broadcast_to(key[:, :, None], held.shape)[held])
+        scores, places = torch.from_numpy(self._lists[held]).unbind(1)
+        attentions = (scores & 0xFFFFFFFF).to(torch.int32).view(torch.float32)
+        return Best(keys, MOST - (scores >> 32), places.contiguous(), attentions)
 
-    def least(self, batch: Batch) -> Tensor:
-        """(batch, head, src) float32: the multiple that a pair must have to enter a list."""
-        if not self.limit:
-            shape = len(batch.ids), self.n_heads, batch.ids.shape[1]
-            return torch.full(shape, torch.inf, device=batch.ids.device)
-        return ascending(self._bounds[self._keys(batch)].to(torch.int64))
+    @property
+    def least(self) -> Tensor:
+        """(head, token) float32: the multiple that a pair must have to enter a list."""
+        return torch.from_numpy(self._least)
 
-    def _keys(self, batch: Batch) -> Tensor:
-        """(batch, head, src) the key of each source's list."""
-        head = torch.arange(self.n_heads, device=batch.tokens.device)[:, None]
-        return head * self.vocabulary + batch.tokens[:, None]
+    def offer(
+        self, reduced: Reduced, pattern: Tensor, visible: Tensor, windows: Tensor, where: Tensor
+    ) -> None:
+        """Let every token's list take what it may of the pairs that a reduction found.
 
-    def offer(self, found: Found) -> None:
-        """Let every token's list take what it may."""
+        ``windows`` (batch,) their numbers; ``where`` (batch, src) each source in ``tokens``.
+        """
+        from attn.kernel import keep_best
+
         if not self.limit:
             return
-        n_src = found.pattern.shape[3]
-        keys = self._keys(found.batch).view(-1)
-        least = ascending(self._bounds[keys].to(torch.int64))
-        at = found.owner * n_src + found.column
-        pick = (found.multiple >= least[at]).nonzero()[:, 0]
-        order = descending(found.multiple[pick])
-        kept = Best(keys[at[pick]], order, found.place(pick), found.attention[pick])
-        self._waiting.append(kept)
-        self._n += len(pick)
-        if self._n > self._room:
-            self._rank()
-            self._room = max(2 * self._room, len(self._kept))
+        n, heads, n_dst, _ = pattern.shape
+        named: tuple[Tensor, ...] = (reduced.row, reduced.column, reduced.attention, reduced.kind)
+        if pattern.device.type != "cpu":
+            some = (reduced.kind & 2).nonzero()[:, 0]
+            named = tuple(tensor[some] for tensor in named)
+        given = (*named, visible.expand(n, -1).float(), windows, where)
+        rows, *others = (tensor.cpu().contiguous().numpy() for tensor in given)
+        starts = np.searchsorted(rows, np.arange(n * heads + 1) * n_dst)
 
-    def _rank(self) -> None:
-        self._kept = Best.join([self._kept, *self._waiting]).best(self.limit)
-        self._waiting, self._n = [], 0
-        key = self._kept.key
-        if len(key) < self.limit:
-            return
-        # The limit-th of a key's run: limit - 1 places on, the key is still the same.
-        last = (key[self.limit - 1 :] == key[: len(key) - self.limit + 1]).nonzero()[:, 0]
-        last += self.limit - 1
-        bound = self._kept.order[last].to(torch.int32)
-        self._bounds[key[last]] = torch.minimum(self._bounds[key[last]], bound)
+        in_parts(partial(keep_best, starts, rows, *others, self._least, self._lists), heads)
 
 
 def _nan(like: Tensor) -> Tensor:

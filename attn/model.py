@@ -150,7 +150,7 @@ class ModelSession:
             except Stop:
                 pass
             finally:
-                self._watch.observer = None
+                self._watch.observer = self._watch.seen = None
         if lengths is None and len(seen) + len(self.without_attention) == self.n_layers:
             self._visible[batch.shape[1]] = {k: v.cpu() for k, v in seen.items()}
 

@@ -85,20 +85,20 @@ class Pairs:
 
     def best(self, limits: Tensor) -> Pairs:
         """The best of every group, sorted by group and rank; ``limits`` (group,)."""
-        pairs = self._one_a_document(len(limits) // len(LISTS))
-        return pairs.take(best(pairs.group, pairs.order, pairs.place, limits))
+        some = self._one_a_document(len(limits) // len(LISTS))
+        found = best(self.group[some], self.order[some], self.place[some], limits)
+        return self.take(some[found])
 
-    def _one_a_document(self, n_heads: int) -> Pairs:
-        """Without the pairs that another of their document and head leaves behind."""
+    def _one_a_document(self, n_heads: int) -> Tensor:
+        """All but the pairs that another of their document and head leaves behind."""
         mine = (self.group // n_heads == BY_DOCUMENT).nonzero()[:, 0]
         _, owner = torch.unique((self.document[mine] << 20) | self.group[mine], return_inverse=True)
-        if len(mine) == 0 or int(owner.max()) == len(mine) - 1:
-            return self
-        first = first_of_each(owner, self.order[mine], self.place[mine])
         kept = torch.ones(len(self), dtype=torch.bool, device=self.group.device)
-        kept[mine] = False
-        kept[mine[first]] = True
-        return self.take(kept.nonzero()[:, 0])
+        if len(mine) and int(owner.max()) < len(mine) - 1:
+            first = first_of_each(owner, self.order[mine], self.place[mine])
+            kept[mine] = False
+            kept[mine[first]] = True
+        return kept.nonzero()[:, 0]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,9 +8,10 @@ may give the same :class:`Reduced` without ever holding a pattern.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import torch
@@ -27,20 +28,21 @@ COMPILED = ("sink", "entropy", "concentration")
 class Gate:
     """What a pair above average must have one of to be named; it may name more.
 
-    ``multiple`` (head,) the least; ``window`` (head,) the least of the best pair of a window;
-    ``token`` (batch, head, src) the least for the list of the source's
-    token; ``attention`` (head,) the least; ``nearest`` (head,)
-    the highest multiple among those nearest above average; ``chance`` (head, bin) the last order in
-    a sample, by the pair's bin of attention; ``order`` (batch, dst, src) that order.
+    ``token`` (head, token) the least multiple for the list of the source's token, which ``tokens``
+    (batch, src) numbers; ``multiple`` (head,) the least; ``window`` (head,) the least of the best
+    pair of a window; ``attention`` (head,) the least; ``nearest`` (head,) the highest multiple
+    among those nearest above average; ``chance`` (head, bin) the last order in a sample, by the
+    pair's bin of attention; ``order`` (batch, dst, src) that order.
     """
 
+    tokens: Tensor
+    token: Tensor
+    order: Tensor
     multiple: Tensor
     window: Tensor
-    token: Tensor
     attention: Tensor
     nearest: Tensor
     chance: Tensor
-    order: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,8 @@ class Reduced:
     rows: ``mass``, ``best_source``, ``of_source`` (batch, head, src) and ``best_row``, ``of_row``
     (batch, head, dst): attention, best multiple, pairs above average; ``of_bin`` (batch, head, bin)
     pairs by attention. Pairs above average, all that pass the gate among them, in any order:
-    ``row`` batch * heads * dst, ``column``, and ``kind``: 1 where it passes for the head's lists, 2
+    ``row`` batch * heads * dst, those of a window and head together, ``column``, ``attention``
+    float32, and ``kind``: 1 where it passes for the head's lists, 2
     for its token's, 3 for both.
     """
 
@@ -68,6 +71,7 @@ class Reduced:
     of_bin: Tensor
     row: Tensor
     column: Tensor
+    attention: Tensor
     kind: Tensor
 
 
@@ -116,7 +120,7 @@ def _walk_compiled(
     causal: bool,
 ) -> tuple[Tensor, ...]:
     """By the compiled kernel, each core some of the windows."""
-    from attn.kernel import walk
+    from attn.kernel import gather, walk
 
     n, heads, n_dst, n_src = pattern.shape
     pattern = pattern.contiguous()
@@ -129,38 +133,42 @@ def _walk_compiled(
     found = np.empty((n, heads, n_dst * n_src + 1), np.int32)
     kinds = np.empty((n, heads, n_dst * n_src + 1), np.uint8)
     n_found = np.zeros((n, heads), np.int64)
-    given = (pattern, pattern.view(torch.int32), rows, visible)
+    cells = (pattern, pattern.view(torch.int32), rows, visible)
     bounds = (
         gate.order,
         gate.multiple,
         gate.window,
+        gate.tokens,
         gate.token,
         gate.attention,
         gate.nearest,
         gate.chance,
     )
-    arrays = [tensor.contiguous().numpy() for tensor in given]
+    arrays = [tensor.contiguous().numpy() for tensor in cells]
     limits = [tensor.contiguous().numpy() for tensor in bounds]
 
-    def some(first: int, end: int) -> None:
-        walk(first, end, *arrays, causal, skip_first, *limits, *real, *whole, found, kinds, n_found)  # type: ignore[call-arg,arg-type]
+    given = (*arrays, causal, skip_first, *limits, *real, *whole, found, kinds, n_found)
+    in_parts(partial(walk, *given), n, 4)
+    starts = np.concatenate([[0], n_found.reshape(-1).cumsum()])
+    row, column = np.empty(starts[-1], np.int64), np.empty(starts[-1], np.int64)
+    attention, kind = np.empty(starts[-1], np.float32), np.empty(starts[-1], np.uint8)
+    flat = found.reshape(n * heads, -1), kinds.reshape(n * heads, -1)
+    gather(*flat, starts, arrays[0].reshape(-1, n_dst, n_src), row, column, attention, kind)
+    row_sums, by_offset, mass, best_source, best_row = real
+    of_source, of_row, of_bin = whole
+    sums, of_pairs = (row_sums, by_offset), (row, column, attention, kind)
+    others = (mass, best_source, of_source, best_row, of_row, of_bin)
+    return tuple(map(torch.from_numpy, (*sums, *others, *of_pairs)))
 
+
+def in_parts(work: Callable[[int, int], None], n: int, of_core: int = 1) -> None:
+    """Do ``work(first, stop)`` for parts of ``range(n)`` on all cores that torch uses at once.
+
+    ``of_core`` how many parts a core gets: more where some may take longer than others.
+    """
     cores = torch.get_num_threads()
-    edges = np.linspace(0, n, min(4 * cores, n) + 1).astype(int)
-    list(_cores(cores).map(some, edges[:-1], edges[1:]))
-    owner = np.repeat(np.arange(n * heads), n_found.reshape(-1))
-    cells = found.reshape(n * heads, -1)
-    sizes = n_found.reshape(-1)
-    cell = np.concatenate([cells[i, :k] for i, k in enumerate(sizes)])
-    of_kind = kinds.reshape(n * heads, -1)
-    kind = torch.from_numpy(np.concatenate([of_kind[i, :k] for i, k in enumerate(sizes)]))
-    above = cell // n_src
-    column = torch.from_numpy((cell - above * n_src).astype(np.int64))
-    row_sums, by_offset, mass, best_source, best_row = map(torch.from_numpy, real)
-    of_source, of_row, of_bin = map(torch.from_numpy, whole)
-    row = torch.from_numpy(owner * n_dst + above)
-    sums = (row_sums, by_offset)
-    return *sums, mass, best_source, of_source, best_row, of_row, of_bin, row, column, kind
+    edges = np.linspace(0, n, min(of_core * cores, n) + 1).astype(int)
+    list(_cores(cores).map(work, edges[:-1], edges[1:]))
 
 
 @cache
@@ -203,6 +211,7 @@ def _walk(
         count(owner * ATTENTION_BINS + halvings, ATTENTION_BINS),
         row,
         column,
+        held.view(-1)[index],
         torch.full_like(row, 3, dtype=torch.uint8),
     )
 

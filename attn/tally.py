@@ -8,14 +8,16 @@ is exact in any order.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from attn.batch import Batch
 from attn.lists import Found, Lists, TokenLists
 from attn.metrics import ATTENTION_BINS, DISTANCES, OFFSET_SUMS, PAIR_SUMS, PARTS, SUMS
 from attn.parts import LayerPart, Limits, Table
-from attn.reduction import Gate, Reduced, reduce_pattern
+from attn.reduction import Reduced, in_parts, reduce_pattern
 
 FIXED = 2.0**32
 """A sum of 1.0 in fixed point."""
@@ -56,7 +58,7 @@ class LayerTally:
         scales = [SCALES.get(name, FIXED) for name in SUMS]
         self._scales = torch.tensor(scales, dtype=torch.float64, device=device)
         self._lists = Lists(n_heads, width, limits, device)
-        self._token_lists = TokenLists(n_heads, vocabulary, limits.per_token, device)
+        self._token_lists = TokenLists(n_heads, vocabulary, limits.per_token)
         self.start(torch.arange(vocabulary))
 
     def start(self, tokens: Tensor) -> None:
@@ -72,10 +74,10 @@ class LayerTally:
         self.distances = zeros(len(DISTANCES), heads)
         self.attention = zeros(heads, ATTENTION_BINS)
         self.uniform = zeros(len(tokens))
-        self.sources = Table.zeros(heads, len(tokens), device)
-        self.destinations = Table.zeros(heads, len(tokens), device)
+        self._sources = np.zeros((heads, len(tokens), 3), np.int64)
+        self._destinations = np.zeros_like(self._sources)
         self._lists.start()
-        self._token_lists.start()
+        self._token_lists.start(tokens.cpu())
 
     def finish(self, shard: int) -> LayerPart:
         """What was counted since :meth:`start`, as the part that is shard ``shard``."""
@@ -90,8 +92,8 @@ class LayerTally:
             self.attention.T,
             self.tokens,
             self.uniform,
-            self.sources,
-            self.destinations,
+            _table(self._sources),
+            _table(self._destinations),
             self._lists.finish(),
             self._token_lists.finish(),
         )
@@ -105,26 +107,30 @@ class LayerTally:
         ``visible`` (batch or 1, dst); ``norms`` (batch, head, src) where write scores are kept.
         """
         rows = batch.counted[:, None].expand(-1, self.n_heads, -1)  # (batch, head, dst)
-        finite = pattern.amax(-1).isfinite()
-        if not bool(finite.all()):
+        if not bool(pattern.sum().isfinite()):
+            finite = pattern.amax(-1).isfinite()
             self.nonfinite += ((~finite) & (rows > 0)).sum((0, 2))
             pattern = torch.where(finite[..., None], pattern, 0.0)
             rows = rows * finite
+        where = batch.places(self.tokens).view(batch.tokens.shape)
+        of_token = self._token_lists.least.to(self.device)
         reduced = reduce_pattern(
             pattern,
             rows,
             visible,
             batch.masks,
-            self._gate(batch),
+            self._lists.gate(batch, where, of_token),
             norms=norms,
             skip_first=self.skip_first,
             causal=self.causal,
         )
         resting = pattern[..., 0] * rows  # (batch, head, dst)
         self._add_sums(reduced, rows, resting, visible, batch)
-        self._count(reduced, batch, visible, (rows - resting).clamp(min=0))
-        for kind, lists in ((1, self._lists), (2, self._token_lists)):
-            lists.offer(Found.of(reduced, kind, pattern, visible, batch, norms))
+        self._count(
+            reduced, where, batch.uniform(visible, self.causal), (rows - resting).clamp(min=0)
+        )
+        self._lists.offer(Found.of(reduced, pattern, visible, batch, norms))
+        self._token_lists.offer(reduced, pattern, visible, batch.windows, where)
 
     def _add_sums(
         self, reduced: Reduced, rows: Tensor, resting: Tensor, visible: Tensor, batch: Batch
@@ -144,26 +150,34 @@ class LayerTally:
         self.parts += _fixed(torch.cat([first, reduced.on_masks[..., n_pairs:]], -1))
         self.distances += _fixed(reduced.by_offset[..., n_offsets:])
 
-    def _gate(self, batch: Batch) -> Gate:
-        """What a pair must have to enter any list as they stand."""
-        return self._lists.gate(batch, self._token_lists.least(batch))
-
-    def _count(self, reduced: Reduced, batch: Batch, visible: Tensor, moving: Tensor) -> None:
+    def _count(self, reduced: Reduced, where: Tensor, even: Tensor, moving: Tensor) -> None:
         """Count the pairs above average by head, attention, source and destination."""
-        heads = self.n_heads
         self.attention += reduced.of_bin.sum(0)
         self.pairs += reduced.of_row.sum((0, 2))
-        where = batch.places(self.tokens)
-        even = batch.uniform(visible, self.causal)
         if self.skip_first:  # what rests there says nothing of the token that stands there
             reduced.mass[..., 0] = 0
             even = torch.nn.functional.pad(even[:, 1:], (1, 0))
-        for table, some in (
-            (self.sources, (reduced.of_source, _whole(reduced.mass), reduced.best_source)),
-            (self.destinations, (reduced.of_row, _whole(moving), reduced.best_row)),
-        ):
-            table.add(where, *(part.transpose(0, 1).reshape(heads, -1) for part in some))
-        self.uniform.index_add_(0, where, _whole(even).view(-1))
+        self._add_to_tables(reduced, where, moving)
+        self.uniform.index_add_(0, where.view(-1), _whole(even).view(-1))
+
+    def _add_to_tables(self, reduced: Reduced, where: Tensor, moving: Tensor) -> None:
+        """Add what columns and rows got to the tokens ``where`` (batch, position)."""
+        from attn.kernel import count
+
+        sources = reduced.of_source, reduced.mass, reduced.best_source
+        destinations = reduced.of_row, moving, reduced.best_row
+        place, *given = (t.cpu().contiguous().numpy() for t in (where, *sources, *destinations))
+
+        def add(first: int, stop: int) -> None:
+            count(place, *given[:3], FIXED, self._sources, first, stop)
+            count(place, *given[3:], FIXED, self._destinations, first, stop)
+
+        in_parts(add, self.n_heads)
+
+
+def _table(counted: NDArray[np.int64]) -> Table:
+    pairs, mass, most = torch.from_numpy(counted).unbind(2)
+    return Table(pairs, mass, most.to(torch.int32).view(torch.float32))
 
 
 def _first_parts(by_offset: Tensor, resting: Tensor) -> Tensor:
