@@ -17,6 +17,7 @@ import numpy as np
 
 _SPLIT = np.int32(0x3F3504F3)  # the bits of the root of one half
 _ATANH = tuple(np.float32(2 / np.log(2) / k) for k in (1, 3, 5, 7, 9))
+_STRIDE = 32  # cells that vectorised loops take in one step
 _FAST = {"reassoc", "contract", "nnan", "ninf", "nsz"}  # every pattern given is finite
 
 _Compiled = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -24,10 +25,11 @@ _compiled: _Compiled = numba.njit(nogil=True, cache=True, error_model="numpy", f
 
 
 @_compiled
-def _highest(row: Any) -> Any:
-    most = np.float32(0)
-    for src in range(len(row)):
-        most = row[src] if row[src] > most else most
+def _highest(bits: Any) -> Any:
+    """The largest of numbers that are not negative, by their bits, which sort as they do."""
+    most = np.int32(0)
+    for src in range(len(bits)):
+        most = max(most, bits[src])
     return most
 
 
@@ -84,15 +86,23 @@ def walk(
     n_heads, n_dst, n_src = pattern.shape[1:]
     mantissa, exponent = np.empty(n_src, np.int32), np.empty(n_src, np.float32)
     sources = np.empty(n_src + 1, np.int64)
+    most = np.empty(1, np.int32)
+    highest_of = most.view(np.float32)
     last_bin = of_bin.shape[2] - 1
     begin = 1 if skip_first else 0
     for window in range(first, stop):
         for head in range(n_heads):
             count, best, best_cell = 0, np.float32(0), 0
+            above_of, bins = of_source[window, head], of_bin[window, head]
+            cells, kind_of = found[window, head], kinds[window, head]
+            token_at, of_token = tokens[window], least_of_token[head]
+            for_ranking, for_attention = least_multiple[head], least_attention[head]
+            for_bottom, for_sample = most_multiple[head], most_chance[head]
             for dst in range(n_dst):
                 if rows[window, head, dst] == 0:
                     continue
-                end = dst + 1 if causal else n_src
+                # Causal rows go on with zeros: a few are cheaper than the odd ends of loops.
+                end = min(n_src, (dst // _STRIDE + 1) * _STRIDE) if causal else n_src
                 times = visible[window, dst]
                 # Slices of one length: loops over them are free of index checks and vectorise.
                 row = pattern[window, head, dst, :end]
@@ -105,44 +115,42 @@ def walk(
                     total[src] += row[src]
                 row_sums[window, head, 0] += row[0]
                 row_sums[window, head, 1] += _entropy(row, row_bits, mantissa, exponent)
-                row_sums[window, head, 2] += max(row[0], _highest(row[1:]))
+                most[0] = _highest(row_bits[1:])
+                row_sums[window, head, 2] += max(row[0], highest_of[0])
 
                 others = row[begin:]
                 best_of = best_source[window, head, begin:end]
                 for src in range(len(others)):
                     score = others[src] * times
                     best_of[src] = score if score > best_of[src] else best_of[src]
-                highest = _highest(others) * times
+                highest = (highest_of[0] if skip_first else max(row[0], highest_of[0])) * times
                 best_row[window, head, dst] = highest
                 if highest <= 1:
                     continue
+                # From here on without jumps, which would be guessed wrong.
                 above = 0
-                for src in range(begin, end):  # without a jump, which would be guessed wrong
+                for src in range(begin, dst + 1 if causal else n_src):
                     sources[above] = src
                     above += row[src] * times > 1
+                orders = chance[window, dst]
                 for i in range(above):
                     src = sources[i]
                     score = row[src] * times
-                    of_source[window, head, src] += 1
                     power = min(max(126 - (row_bits[src] >> 23), 0), last_bin)
-                    of_bin[window, head, power] += 1
-                    if score > best:
-                        best, best_cell = score, dst * n_src + src
-                    kind = 2 if score >= least_of_token[head, tokens[window, src]] else 0
-                    if (
-                        score >= least_multiple[head]
-                        or row[src] >= least_attention[head]
-                        or score <= most_multiple[head]
-                        or chance[window, dst, src] <= most_chance[head, power]
-                    ):
-                        kind |= 1
-                    if kind:
-                        found[window, head, count] = dst * n_src + src
-                        kinds[window, head, count] = kind
-                        count += 1
+                    above_of[src] += 1
+                    bins[power] += 1
+                    cell = dst * n_src + src
+                    best_cell = cell if score > best else best_cell
+                    best = max(score, best)
+                    listed = (score >= for_ranking) | (row[src] >= for_attention)
+                    listed |= (score <= for_bottom) | (orders[src] <= for_sample[power])
+                    of_its_token = score >= of_token[token_at[src]]
+                    kind: Any = np.uint8(listed) | np.uint8(of_its_token) << np.uint8(1)
+                    cells[count], kind_of[count] = cell, kind
+                    count += kind > 0
                 of_row[window, head, dst] = above
             if best > 1 and best >= least_of_window[head]:
-                found[window, head, count], kinds[window, head, count] = best_cell, 1
+                cells[count], kind_of[count] = best_cell, 1
                 count += 1
             n_found[window, head] = count
 

@@ -124,7 +124,7 @@ def _walk_compiled(
 
     n, heads, n_dst, n_src = pattern.shape
     pattern = pattern.contiguous()
-    n_offsets = n_src if causal else 2 * n_src - 1
+    n_offsets = 2 * n_src - 1  # of a causal pattern, the first half; zeros are added beyond it
     real = [
         np.zeros((n, heads, size), np.float32)
         for size in (len(COMPILED), n_offsets, n_src, n_src, n_dst)
@@ -155,6 +155,7 @@ def _walk_compiled(
     flat = found.reshape(n * heads, -1), kinds.reshape(n * heads, -1)
     gather(*flat, starts, arrays[0].reshape(-1, n_dst, n_src), row, column, attention, kind)
     row_sums, by_offset, mass, best_source, best_row = real
+    by_offset = by_offset[..., :n_src] if causal else by_offset
     of_source, of_row, of_bin = whole
     sums, of_pairs = (row_sums, by_offset), (row, column, attention, kind)
     others = (mass, best_source, of_source, best_row, of_row, of_bin)
