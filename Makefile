@@ -2,7 +2,7 @@
 # make setup   all of that but start the app
 # make describe-local   serve the built-in model, or GGUF=/path/to/file, for descriptions
 # make test    format, lint, types and tests; what tests need is installed first
-# make bench   every benchmark, its table printed and kept in benchmarks/results
+# make bench   every benchmark, its table printed, and kept in benchmarks/results and README
 #
 # PYTHON=python3.12 chooses the Python that .venv is made with. ATTN_* settings are respected.
 
@@ -47,6 +47,7 @@ bench: setup
 	@for name in scan memory queries size dtypes; do \
 		echo; echo "benchmarks/$$name.py"; $(RUN) -m benchmarks.$$name || exit 1; \
 	done
+	@$(RUN) -m benchmarks.readme
 
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { \

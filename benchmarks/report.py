@@ -16,12 +16,16 @@ RESULTS = Path(os.environ.get("BENCH_RESULTS") or Path(__file__).parent / "resul
 
 def report(name: str, rows: Sequence[dict[str, Any]]) -> None:
     """Print the rows as a Markdown table and write them to benchmarks/results/NAME.json."""
-    names = list(rows[0])
-    print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
-    for row in rows:
-        print(f"| {' | '.join(_shown(row[n]) for n in names)} |")
+    print(table(rows))
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(list(rows), indent=1) + "\n")
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows in Markdown."""
+    names = list(rows[0])
+    lines = [names, ["---"] * len(names), *([_shown(row[n]) for n in names] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _shown(value: Any) -> str:

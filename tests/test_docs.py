@@ -106,6 +106,12 @@ def test_make_bench_runs_every_benchmark() -> None:
     assert set(re.search(r"for name in ([a-z ]+);", dry.stdout)[1].split()) == modules  # type: ignore[index]
 
 
+def test_the_readme_has_what_the_benchmarks_found() -> None:
+    from benchmarks.readme import END, START, tables
+
+    assert START + tables() + END in README
+
+
 def test_the_benchmark_of_a_scan(env: dict[str, str], tmp_path: Path) -> None:
     env = env | {"BENCH_RESULTS": str(tmp_path)}
     out = run("python -m benchmarks.scan --rounds 1 --ctx 64 --dtype float32", None, env)

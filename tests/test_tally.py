@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from attn import reduction
 from attn.batch import Batch, Entry
 from attn.metrics import METRICS, PARTS, SUMS, of_rows, values_of
 from attn.ordering import pair_hashes
@@ -17,6 +18,14 @@ from attn.scores import LISTS
 from attn.tally import FIXED, SCALES, LayerTally
 from tests import oracle, oracle_tables
 from tests.patterns import identity, looks_at, previous, rest, uniform
+
+
+@pytest.fixture(autouse=True, params=["compiled", "torch"])
+def walk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test here twice: as a CPU walks over a pattern, and as other devices do."""
+    if request.param == "torch":
+        monkeypatch.setattr(reduction, "_walk_compiled", reduction._walk)
+
 
 A, B, C = 10, 11, 12
 DIFFERENT = [20, 21, 22, 23, 24]
