@@ -49,6 +49,21 @@ class TokenRow:
     maximum: float
 
 
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What each head gave some tokens, over the whole corpus; arrays are (layer, head).
+
+    ``tokens`` their texts; ``mass`` attention in rows, ``whole`` the same of all tokens, ``even``
+    what a uniform head would give these, ``pairs`` above average.
+    """
+
+    tokens: list[str]
+    mass: np.ndarray
+    whole: np.ndarray
+    even: np.ndarray
+    pairs: np.ndarray
+
+
 def find_indexes(folder: Path) -> list[Path]:
     """Folders with a manifest inside ``folder``, the newest first."""
     if not folder.is_dir():
@@ -232,6 +247,30 @@ class Index:
     def destinations(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
         """From which tokens the head looks elsewhere than at the first position, most first."""
         return self._token_rows(head, "destination", self._vocabulary["rows"], n)
+
+    def given(self, text: str, *, regex: bool = False) -> Given:
+        """What every head gave the tokens that read exactly so, or that the expression finds.
+
+        Exact over the whole corpus. Raises QueryError where no token of the corpus matches.
+        """
+        wanted = np.zeros(len(self._vocabulary["text"]), bool)
+        wanted[self._numbers_of(text, regex)] = True
+        if not wanted.any():
+            what = "matches" if regex else "reads exactly"
+            raise QueryError(
+                f"No token of the corpus {what} {text!r}: mind the space that most begin with."
+            )
+        shape = self.manifest.n_layers, self.manifest.n_heads
+        mass, whole, even = (np.zeros(shape) for _ in range(3))
+        pairs = np.zeros(shape, np.int64)
+        for layer, head in np.ndindex(shape):
+            table = self._tokens(HeadId(layer, head))
+            some = wanted[table["token"]]
+            whole[layer, head] = table["source_mass"].sum() / _FIXED
+            mass[layer, head] = table["source_mass"][some].sum() / _FIXED
+            pairs[layer, head] = table["source_pairs"][some].sum()
+            even[layer, head] = self.uniform(layer)[wanted].sum() / _FIXED
+        return Given(self._vocabulary["text"][wanted].tolist(), mass, whole, even, pairs)
 
     def _token_rows(
         self, head: HeadId, side: str, even: np.ndarray, n: int | None

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # Each module belongs to the tier of its longest prefix here, and imports from its own tier or
 # lower ones. A new module needs a place.
 TIERS = [
-    ["attn", "attn.heads", "attn.errors"],
+    ["attn", "attn.heads", "attn.errors", "attn.runtime"],
     [
         "attn.assembly",
         "attn.batch",
@@ -57,6 +57,7 @@ TIERS = [
         "attn.model",
         "attn.pretrained",
         "attn.scan",
+        "attn.search",
     ],
     ["attn.__main__", "attn.notebook", "attn.ui"],
     ["app", "pages"],

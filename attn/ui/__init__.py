@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attn.metrics import METRICS
-from attn.ui import describing, language
+from attn.ui import describing, language, searching
 from attn.ui.notices import plain
 from attn.ui.numbers import best_heads, explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
@@ -18,10 +18,11 @@ from attn.ui.ranking import (
 )
 from attn.ui.router import run_app, run_page, run_text
 from attn.ui.sidebar import View, select
-from attn.ui.state import BY, LONGEST_TEXT, MOST_ROWS, MOST_SAMPLES, ORDERS
+from attn.ui.state import BY, FINDS, LONGEST_TEXT, MOST_ROWS, MOST_SAMPLES, ORDERS
 
 __all__ = [
     "BY",
+    "FINDS",
     "LONGEST_TEXT",
     "METRICS",
     "MOST_ROWS",
@@ -46,6 +47,7 @@ __all__ = [
     "run_app",
     "run_page",
     "run_text",
+    "searching",
     "select",
     "selected",
     "show_legend",

@@ -15,6 +15,8 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from attn.search import TEMPLATES
+
 MOST_ROWS = 100
 MOST_SAMPLES = 100
 LONGEST_TEXT = 1500
@@ -88,6 +90,7 @@ def _optional(value: str | None) -> str:
 
 
 ORDERS = ("ranked", "reversed", "random")
+FINDS = ("token", "pattern", "pair")
 BY = ("multiple", "attention", "write")
 
 PARAMS = (
@@ -108,7 +111,13 @@ PARAMS = (
     Param("samples", "describe", 20, _whole(1, MOST_SAMPLES), f"a number, 1 to {MOST_SAMPLES}"),
     Param("draw", "describe", 0, _whole(0, 2**31), "a whole number from 0"),
     Param("told", "describe", False, _flag, "0 or 1", _bit),
-    Param("text", "prompt", TEXT, str, "a text"),
+    Param("find", "search", "pattern", _choice(*FINDS), "token, pattern or pair"),
+    Param("looks", "search", " not", str, "a token"),
+    Param("expr", "search", False, _flag, "0 or 1", _bit),
+    Param("pattern", "search", "induction", _choice(*TEMPLATES), "the name of a pattern"),
+    Param("dst", "search", 12, _whole(0), "a position"),
+    Param("src", "search", 3, _whole(0), "a position"),
+    Param("text", "prompt search", TEXT, str, "a text"),
     Param("rest", "examples prompt", True, _flag, "0 or 1", _bit),
 )
 
