@@ -18,6 +18,18 @@ from attn.ui.router import page_link
 from attn.ui.sidebar import View, select
 
 BEST = 20
+METHODS = """
+- **By token**: the attention that a head gave the token over the whole corpus, the first position
+  left out, over what a head that spreads every row evenly would have given it: the *lift*. Heads
+  that gave it less than one row's worth in all are left out.
+- **By pattern** and **by pair**: over the rows of the text that have such a pair, the mean share of
+  attention on those pairs, and the *lift*: that share over the mean of (such pairs) ÷ visible. For
+  one pair the share is its attention, and the lift its multiple. One text is one text: try another
+  before you name a head.
+- **Opening bracket**: the innermost bracket still open at the destination. **Start of the
+  sentence**: its first token; a sentence ends at a full stop, an exclamation or question mark, or a
+  line end.
+"""
 HELP = {
     "looks": "A token as it stands in texts: most begin with a space.",
     "expr": "Every token in which the expression finds something, like not|n't|never.",
