@@ -155,6 +155,62 @@ def grid(
     return figure
 
 
+def scatter(
+    values: tuple[np.ndarray, np.ndarray, np.ndarray],
+    titles: tuple[str, str, str],
+    selected: HeadId,
+) -> Any:
+    """Every head as a point, by two metrics, coloured by a third; the selected one is ringed.
+
+    ``values`` (layer, head) float of x, y and colour; a head without one of them is left out. The
+    customdata of a point is (layer, head).
+    """
+    import plotly.graph_objects as go
+
+    x, y, colour = (np.asarray(one, np.float64).reshape(-1) for one in values)
+    layer, head = np.divmod(np.arange(x.size), values[0].shape[1])
+    some = np.isfinite(x) & np.isfinite(y) & np.isfinite(colour)
+    names = np.array([str(HeadId(int(a), int(b))) for a, b in zip(layer, head, strict=True)])
+    mine = (layer == selected.layer) & (head == selected.head)
+    figure = go.Figure(
+        go.Scatter(
+            x=x[some],
+            y=y[some],
+            mode="markers",
+            marker={
+                "size": np.where(mine, 16, 10)[some],
+                "color": colour[some],
+                "colorscale": list(MAKO),
+                "colorbar": _bar(None) | {"title": {"text": titles[2], "side": "right"}},
+                "line": {
+                    "width": np.where(mine, 3, 0.5)[some],
+                    "color": np.where(mine, MARK, "#8a94a6")[some],
+                },
+            },
+            selected={"marker": {"opacity": 1}},
+            unselected={"marker": {"opacity": 1}},
+            text=names[some],
+            customdata=np.stack([layer, head, colour], 1)[some],
+            hovertemplate=f"%{{text}}<br>{titles[0]} %{{x:.4f}}<br>{titles[1]} %{{y:.4f}}"
+            f"<br>{titles[2]} %{{customdata[2]:.4f}}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    figure.update_layout(
+        height=560,
+        margin={"l": 56, "r": 8, "t": 8, "b": 44},
+        paper_bgcolor=_CLEAR,
+        plot_bgcolor=_CLEAR,
+        hovermode="closest",
+        dragmode=False,
+        clickmode="event+select",
+    )
+    lines = {"gridcolor": "rgba(128,128,128,.2)", "zerolinecolor": "rgba(128,128,128,.4)"}
+    figure.update_xaxes(title=titles[0], fixedrange=True, **lines)
+    figure.update_yaxes(title=titles[1], fixedrange=True, **lines)
+    return figure
+
+
 def pattern(
     attention: np.ndarray,
     visible: np.ndarray,

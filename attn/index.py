@@ -248,6 +248,16 @@ class Index:
         """From which tokens the head looks elsewhere than at the first position, most first."""
         return self._token_rows(head, "destination", self._vocabulary["rows"], n)
 
+    def token_counts(self) -> np.ndarray:
+        """(token,) int64: how often each token of :attr:`vocabulary` stands in the corpus."""
+        counts: np.ndarray = self._vocabulary["count"].astype(np.int64)
+        return counts
+
+    def source_mass(self, head: HeadId) -> tuple[np.ndarray, np.ndarray]:
+        """The numbers of the tokens that a head saw, and the attention it gave them, in rows."""
+        table = self._tokens(head)
+        return table["token"], table["source_mass"] / _FIXED
+
     def given(self, text: str, *, regex: bool = False) -> Given:
         """What every head gave the tokens that read exactly so, or that the expression finds.
 

@@ -43,6 +43,7 @@ TIERS = [
         "attn.repeated",
         "attn.scores",
         "attn.shards",
+        "attn.similar",
         "attn.store",
         "attn.summary",
         "attn.tally",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attn.metrics import METRICS
-from attn.ui import describing, language, searching
+from attn.ui import atlas, describing, language, searching
 from attn.ui.notices import plain
 from attn.ui.numbers import best_heads, explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
@@ -31,6 +31,7 @@ __all__ = [
     "View",
     "all_heads",
     "ask",
+    "atlas",
     "best_heads",
     "describing",
     "destination_filter",

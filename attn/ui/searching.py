@@ -26,6 +26,9 @@ METHODS = """
   attention on those pairs, and the *lift*: that share over the mean of (such pairs) ÷ visible. For
   one pair the share is its attention, and the lift its multiple. One text is one text: try another
   before you name a head.
+- **Similar heads** (Heads page): half the root mean square of the metrics' differences, in standard
+  deviations over all heads over √2, and half the share of attention that would have to move from
+  token to token; 0 is the same, two heads drawn at random are near 1 in the first.
 - **Opening bracket**: the innermost bracket still open at the destination. **Start of the
   sentence**: its first token; a sentence ends at a full stop, an exclamation or question mark, or a
   line end.

@@ -90,6 +90,7 @@ def _optional(value: str | None) -> str:
 
 
 ORDERS = ("ranked", "reversed", "random")
+VIEWS = ("map", "scatter")
 FINDS = ("token", "pattern", "pair")
 BY = ("multiple", "attention", "write")
 
@@ -98,6 +99,9 @@ PARAMS = (
     Param("layer", "", 0, _whole(0), "a layer"),
     Param("head", "", 0, _whole(0), "a head"),
     Param("metric", "heads", "induction", str, "the name of a metric"),
+    Param("view", "heads", "map", _choice(*VIEWS), "map or scatter"),
+    Param("x", "heads", "previous", str, "the name of a metric"),
+    Param("y", "heads", "duplicate", str, "the name of a metric"),
     Param("lowest", "heads", False, _flag, "0 or 1", _bit),
     Param("order", "examples", "ranked", _choice(*ORDERS), "ranked, reversed or random"),
     Param("by", "examples", "multiple", _choice(*BY), "multiple, attention or write"),
@@ -115,8 +119,8 @@ PARAMS = (
     Param("looks", "search", " not", str, "a token"),
     Param("expr", "search", False, _flag, "0 or 1", _bit),
     Param("pattern", "search", "induction", _choice(*TEMPLATES), "the name of a pattern"),
-    Param("dst", "search", 12, _whole(0), "a position"),
-    Param("src", "search", 3, _whole(0), "a position"),
+    Param("dst", "search", 17, _whole(0), "a position"),
+    Param("src", "search", 4, _whole(0), "a position"),
     Param("text", "prompt search", TEXT, str, "a text"),
     Param("rest", "examples prompt", True, _flag, "0 or 1", _bit),
 )
