@@ -169,9 +169,10 @@ def scatter(
 
     x, y, colour = (np.asarray(one, np.float64).reshape(-1) for one in values)
     layer, head = np.divmod(np.arange(x.size), values[0].shape[1])
-    some = np.isfinite(x) & np.isfinite(y) & np.isfinite(colour)
     names = np.array([str(HeadId(int(a), int(b))) for a, b in zip(layer, head, strict=True)])
     mine = (layer == selected.layer) & (head == selected.head)
+    order = np.lexsort((colour, mine))  # the brightest above the others, the selected above all
+    some = order[(np.isfinite(x) & np.isfinite(y) & np.isfinite(colour))[order]]
     figure = go.Figure(
         go.Scatter(
             x=x[some],

@@ -63,6 +63,6 @@ def test_a_point_knows_its_head() -> None:
     y[1, 1] = np.nan
     figure = charts.scatter((values, y, values), ("a", "b", "c"), HeadId(1, 0))
     (points,) = figure.data
-    assert points.text.tolist() == ["L0H0", "L0H1", "L0H2", "L1H0", "L1H2"]
-    assert points.customdata[3].tolist() == [1, 0, 3]
-    assert points.marker.size.tolist() == [10, 10, 10, 16, 10]
+    assert points.text.tolist() == ["L0H0", "L0H1", "L0H2", "L1H2", "L1H0"]
+    assert points.customdata[4].tolist() == [1, 0, 3]
+    assert points.marker.size.tolist() == [10, 10, 10, 10, 16]
