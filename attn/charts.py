@@ -284,29 +284,30 @@ def pattern(
     return figure
 
 
-def budget(parts: Mapping[str, float], titles: Mapping[str, str]) -> Any:
-    """One bar that is a head's whole attention, cut into its parts; ``titles`` name them.
+def budget(heads: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> Any:
+    """One bar a head, which is its whole attention, cut into its parts; ``titles`` name them.
 
-    ``parts`` name → share, adding to 1.
+    ``heads`` a head's name → name → share, adding to 1; one head alone is not named.
     """
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for i, (name, share) in enumerate(parts.items()):
+    for i, (name, title) in enumerate(titles.items()):
+        shares = [parts[name] for parts in heads.values()]
         figure.add_bar(
-            x=[share],
-            y=[""],
+            x=shares,
+            y=list(heads) if len(heads) > 1 else [""],
             orientation="h",
-            name=titles[name],
-            text=f"{100 * share:.0f} %" if share >= 0.06 else "",
+            name=title,
+            text=[f"{100 * share:.0f} %" if share >= 0.06 else "" for share in shares],
             textposition="inside",
             insidetextanchor="middle",
             marker={"color": PARTS[i % len(PARTS)], "line": {"width": 0}},
-            hovertemplate=f"{titles[name]}: {100 * share:.2f} %<extra></extra>",
+            hovertemplate=f"{title}: %{{x:.2%}}<extra></extra>",
         )
     figure.update_layout(
         barmode="stack",
-        height=120,
+        height=80 + 40 * len(heads),
         margin={"l": 0, "r": 0, "t": 4, "b": 4},
         paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
@@ -314,7 +315,7 @@ def budget(parts: Mapping[str, float], titles: Mapping[str, str]) -> Any:
         legend={"orientation": "h", "y": -0.1, "yanchor": "top", "traceorder": "normal"},
     )
     figure.update_xaxes(range=[0, 1], visible=False, fixedrange=True)
-    figure.update_yaxes(visible=False, fixedrange=True)
+    figure.update_yaxes(visible=len(heads) > 1, fixedrange=True, autorange="reversed", title=None)
     return figure
 
 

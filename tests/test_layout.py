@@ -24,6 +24,7 @@ TIERS = [
         "attn.batch",
         "attn.builtin",
         "attn.charts",
+        "attn.compare",
         "attn.config",
         "attn.context",
         "attn.corpus",

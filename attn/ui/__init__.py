@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attn.metrics import METRICS
-from attn.ui import atlas, describing, language, searching
+from attn.ui import atlas, comparing, describing, language, searching
 from attn.ui.notices import plain
 from attn.ui.numbers import best_heads, explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
@@ -33,6 +33,7 @@ __all__ = [
     "ask",
     "atlas",
     "best_heads",
+    "comparing",
     "describing",
     "destination_filter",
     "example_card",

@@ -33,6 +33,7 @@ _PAGES = (
         ":material/search:",
         "Which heads look at a token, make a pattern, or join a pair.",
     ),
+    ("compare", "Compare", ":material/compare_arrows:", "Two to four heads side by side."),
     (
         "describe",
         "Describe",

@@ -29,6 +29,9 @@ METHODS = """
 - **Similar heads** (Heads page): half the root mean square of the metrics' differences, in standard
   deviations over all heads over √2, and half the share of attention that would have to move from
   token to token; 0 is the same, two heads drawn at random are near 1 in the first.
+- **Compare**: the correlation of two heads is Pearson's, over the pairs of the text that a row
+  sees, without the first source and the first row; the pairs that differ most are those whose
+  attention is furthest apart between any two of the heads.
 - **Opening bracket**: the innermost bracket still open at the destination. **Start of the
   sentence**: its first token; a sentence ends at a full stop, an exclamation or question mark, or a
   line end.

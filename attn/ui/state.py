@@ -121,8 +121,9 @@ PARAMS = (
     Param("pattern", "search", "induction", _choice(*TEMPLATES), "the name of a pattern"),
     Param("dst", "search", 17, _whole(0), "a position"),
     Param("src", "search", 4, _whole(0), "a position"),
-    Param("text", "prompt search", TEXT, str, "a text"),
-    Param("rest", "examples prompt", True, _flag, "0 or 1", _bit),
+    Param("with", "compare", "", str, "heads, like L10H7,L4H2"),
+    Param("text", "prompt search compare", TEXT, str, "a text"),
+    Param("rest", "examples prompt compare", True, _flag, "0 or 1", _bit),
 )
 
 
