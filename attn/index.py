@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -253,10 +254,10 @@ class Index:
         counts: np.ndarray = self._vocabulary["count"].astype(np.int64)
         return counts
 
-    def source_mass(self, head: HeadId) -> tuple[np.ndarray, np.ndarray]:
-        """The numbers of the tokens that a head saw, and the attention it gave them, in rows."""
-        table = self._tokens(head)
-        return table["token"], table["source_mass"] / _FIXED
+    def source_masses(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of every head, the numbers of the tokens it saw, and the attention it gave them."""
+        for _, table in self._all_tokens():
+            yield table["token"], table["source_mass"] / _FIXED
 
     def given(self, text: str, *, regex: bool = False) -> Given:
         """What every head gave the tokens that read exactly so, or that the expression finds.
@@ -273,13 +274,12 @@ class Index:
         shape = self.manifest.n_layers, self.manifest.n_heads
         mass, whole, even = (np.zeros(shape) for _ in range(3))
         pairs = np.zeros(shape, np.int64)
-        for layer, head in np.ndindex(shape):
-            table = self._tokens(HeadId(layer, head))
-            some = wanted[table["token"]]
-            whole[layer, head] = table["source_mass"].sum() / _FIXED
-            mass[layer, head] = table["source_mass"][some].sum() / _FIXED
-            pairs[layer, head] = table["source_pairs"][some].sum()
-            even[layer, head] = self.uniform(layer)[wanted].sum() / _FIXED
+        for head, table in self._all_tokens():
+            some, at = wanted[table["token"]], (head.layer, head.head)
+            whole[at] = table["source_mass"].sum() / _FIXED
+            mass[at] = table["source_mass"][some].sum() / _FIXED
+            pairs[at] = table["source_pairs"][some].sum()
+            even[at] = self.uniform(head.layer)[wanted].sum() / _FIXED
         return Given(self._vocabulary["text"][wanted].tolist(), mass, whole, even, pairs)
 
     def _token_rows(
@@ -533,14 +533,30 @@ class Index:
         rows: list[dict[str, Any]] = self._table(store.DOCUMENTS, group).to_pylist()
         return rows
 
+    def _all_tokens(self) -> Iterator[tuple[HeadId, dict[str, np.ndarray]]]:
+        """The source columns of every head's token table, with each file opened once."""
+        columns = ["token", "source_mass", "source_pairs"]
+        for layer in range(self.manifest.n_layers):
+            name = store.layer_file("tokens", layer)
+            with self._file(name) as file:
+                for head in range(self.manifest.n_heads):
+                    table = file.read_row_group(head, columns)
+                    yield HeadId(layer, head), {c: table[c].to_numpy() for c in columns}
+
     def _table(self, name: str, group: int | None) -> pa.Table:
-        """A file's table, or one row group of it; footer and page checksums are checked."""
+        """A file's table, or one row group of it."""
+        with self._file(name) as file:
+            return file.read() if group is None else file.read_row_group(group)
+
+    @contextmanager
+    def _file(self, name: str) -> Iterator[pq.ParquetFile]:
+        """A file of the index, opened; footer and page checksums are checked."""
         path = self.path / name
         try:
             if store.footer(path) != self.manifest.files[name].footer:
                 raise OSError("its footer is not the one that was written")
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                return file.read() if group is None else file.read_row_group(group)
+                yield file
         except (OSError, KeyError, pa.ArrowException) as error:
             raise IndexDamaged(
                 f"File {name} of the index {self.name} cannot be read: scan again."

@@ -71,8 +71,7 @@ def _profiles(index: Index) -> np.ndarray:
     often = np.argsort(-counts, kind="stable")[:TOKENS]
     place[often] = np.arange(len(often))
     rows = []
-    for head in index.heads():
-        numbers, mass = index.source_mass(head)
+    for numbers, mass in index.source_masses():
         row = np.bincount(place[numbers], weights=mass, minlength=int(place.max()) + 1)
         rows.append(row / row.sum() if row.sum() > 0 else np.full(len(row), np.nan))
     return np.stack(rows).astype(np.float32)
