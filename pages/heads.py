@@ -9,6 +9,7 @@ from attn.ui import (
     View,
     atlas,
     best_heads,
+    downloads,
     explain,
     numbers,
     plain,
@@ -45,7 +46,7 @@ def body(view: View) -> None:
     with right:
         selected(view)
         best(view, name)
-    atlas.download(index)
+    downloads.buttons("All metrics", f"{index.name}.heads", lambda: atlas.table(index))
     numbers(view)
     atlas.similar_heads(view)
 

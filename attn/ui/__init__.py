@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attn.metrics import METRICS
-from attn.ui import atlas, comparing, describing, language, searching
+from attn.ui import atlas, comparing, describing, downloads, language, searching
 from attn.ui.notices import plain
 from attn.ui.numbers import best_heads, explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
@@ -16,6 +16,7 @@ from attn.ui.ranking import (
     show_legend,
     token_picker,
 )
+from attn.ui.ranking import table as ranking_table
 from attn.ui.router import run_app, run_page, run_text
 from attn.ui.sidebar import View, select
 from attn.ui.state import BY, FINDS, LONGEST_TEXT, MOST_ROWS, MOST_SAMPLES, ORDERS
@@ -36,6 +37,7 @@ __all__ = [
     "comparing",
     "describing",
     "destination_filter",
+    "downloads",
     "example_card",
     "explain",
     "headline",
@@ -44,6 +46,7 @@ __all__ = [
     "nothing",
     "numbers",
     "plain",
+    "ranking_table",
     "read_text",
     "rest_switch",
     "run_app",

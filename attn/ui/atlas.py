@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable
 
 import streamlit as st
@@ -75,28 +73,17 @@ def _clicked(key: str, clicks: int) -> Callable[[], None]:
     return select_head
 
 
-def download(index: Index) -> None:
-    """Every metric of every head as CSV."""
-    st.download_button(
-        "All metrics as CSV",
-        lambda: table(index),
-        f"{index.name}.heads.csv",
-        "text/csv",
-        icon=":material/download:",
-        on_click="ignore",
-    )
-
-
-def table(index: Index) -> str:
-    """CSV: layer, head, rows and pairs counted, then every metric; empty where there is none."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["layer", "head", "rows", "pairs", *index.metric_names])
-    for head in index.heads():
-        values = index.numbers(head).values()
-        known = ["" if value != value else repr(value) for value in values]
-        writer.writerow([head.layer, head.head, index.rows(head), index.pairs(head), *known])
-    return out.getvalue()
+def table(index: Index) -> dict[str, list[float]]:
+    """Column → values of all heads: layer, head, rows and pairs counted, then every metric."""
+    heads = index.heads()
+    counts = {
+        "layer": [head.layer for head in heads],
+        "head": [head.head for head in heads],
+        "rows": [index.rows(head) for head in heads],
+        "pairs": [index.pairs(head) for head in heads],
+    }
+    metrics = {name: index.metric(name).reshape(-1).tolist() for name in index.metric_names}
+    return {**counts, **metrics}
 
 
 def similar_heads(view: View) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from attn import charts
@@ -13,6 +14,8 @@ from attn.heads import HeadId
 from attn.index import Index
 from attn.similar import similar
 from attn.ui.atlas import table
+from attn.ui.downloads import as_csv, as_parquet
+from attn.ui.ranking import table as of_ranking
 from tests.pages.conftest import Start
 
 
@@ -48,13 +51,28 @@ def test_similar_heads_select(start: Start, index: Index) -> None:
 
 
 def test_the_file_has_every_number(index: Index) -> None:
-    rows = list(csv.DictReader(io.StringIO(table(index))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(table(index)))))
     assert len(rows) == 8
     for row in rows:
         head = HeadId(int(row["layer"]), int(row["head"]))
         assert int(row["pairs"]) == index.pairs(head)
         for name, value in index.numbers(head).items():
             assert float(row[name]) == pytest.approx(value, rel=1e-12)
+
+
+def test_files_of_rows_are_what_json_prints(index: Index) -> None:
+    ranking = index.top(HeadId(1, 2), 7)
+    columns = of_ranking(ranking)
+    back = pq.read_table(io.BytesIO(as_parquet(columns))).to_pylist()
+    for row, example in zip(back, ranking.examples, strict=True):
+        assert {k: v for k, v in row.items() if v is not None} == example.record()
+    lines = list(csv.reader(io.StringIO(as_csv(columns))))
+    assert lines[0] == list(columns)
+    assert [line[lines[0].index("token")] for line in lines[1:]] == columns["token"]
+
+
+def test_what_is_no_number_is_empty() -> None:
+    assert as_csv({"a": [1.5, float("nan")], "b": ["x,\ny", '"']}) == ('a,b\n1.5,"x,\ny"\n,""""\n')
 
 
 def test_a_point_knows_its_head() -> None:
