@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import streamlit as st
 
 from attn import charts
@@ -56,18 +57,18 @@ def draw(view: View, colour: str, scatter: tuple[str, str] | None) -> None:
     st.plotly_chart(
         figure,
         key=key,
-        on_select=_clicked(key, clicks),
+        on_select=_clicked(key, clicks, figure.data[-1].customdata),
         selection_mode="points",
         config=charts.config(),
     )
 
 
-def _clicked(key: str, clicks: int) -> Callable[[], None]:
+def _clicked(key: str, clicks: int, known: np.ndarray) -> Callable[[], None]:
     def select_head() -> None:
         points = st.session_state[key].selection.points
         if points:
             st.session_state["_clicks"] = clicks + 1
-            layer, head = points[0]["customdata"][:2]
+            layer, head = known[points[0]["point_index"]][:2]
             select(HeadId(int(layer), int(head)))
 
     return select_head
