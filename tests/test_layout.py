@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # Each module belongs to the tier of its longest prefix here, and imports from its own tier or
 # lower ones. A new module needs a place.
 TIERS = [
-    ["attn", "attn.heads", "attn.errors"],
+    ["attn.calling", "attn.errors", "attn.heads", "attn.runtime", "attn.tables", "attn.texts"],
     [
         "attn.assembly",
         "attn.batch",
@@ -46,9 +46,10 @@ TIERS = [
         "attn.store",
         "attn.summary",
         "attn.tally",
-        "attn.texts",
+        "attn.tokens",
     ],
     [
+        "attn.adopted",
         "attn.attention",
         "attn.checking",
         "attn.describe",
@@ -58,7 +59,7 @@ TIERS = [
         "attn.pretrained",
         "attn.scan",
     ],
-    ["attn.__main__", "attn.notebook", "attn.ui"],
+    ["attn", "attn.__main__", "attn.notebook", "attn.ui"],
     ["app", "pages"],
 ]
 TIER_OF = {prefix: number for number, tier in enumerate(TIERS) for prefix in tier}
@@ -87,10 +88,12 @@ WITHOUT_TORCH = [
 
 IMPORTED_WITHOUT_TORCH = [
     *WITHOUT_TORCH,
+    "attn",
     "attn.__main__",
     "attn.builtin",
     "attn.context",
     "attn.metrics",
+    "attn.notebook",
     "attn.repeated",
     "attn.scores",
 ]
