@@ -20,6 +20,7 @@ from attn.metrics import DISTANCES, METRICS, PARTS, SUMS, WRITE_SUMS, values_of
 from attn.query import HeadPairs, Ranking, first_of_each
 from attn.scores import BANDS, LISTS, SCORES
 from attn.store import MANIFEST, PAIR_GROUP, Manifest, read_manifest, verify
+from attn.tables import table
 
 __all__ = [
     "BANDS", "LISTS", "Index", "Manifest", "Ranking", "TokenRow", "find_indexes", "verify",
@@ -60,8 +61,23 @@ def find_indexes(folder: Path) -> list[Path]:
 class Index:
     """A scanned corpus: metrics and examples of every head of one model.
 
-    Opened with :meth:`open`; safe to share between threads. ``path`` the folder, ``manifest``
-    what was scanned and how.
+    Opened with :meth:`open`, which raises IndexMissing, IndexMismatch or IndexDamaged; safe to
+    share between threads. ``path`` the folder, ``manifest`` what was scanned and how. Attention is
+    a share of a row, 0..1; a multiple is how many times its row's average a source got (see
+    :mod:`attn.scores`); a metric is (layer, head) float64 (see :mod:`attn.metrics`).
+
+    >>> import attn
+    >>> index = attn.Index.open(index.path)
+    >>> index.metric("induction").shape
+    (30, 9)
+    >>> head = attn.HeadId.parse("L18H6")
+    >>> first, second = index.top(head, 2).examples
+    >>> first.multiple >= second.multiple > 1
+    True
+    >>> [example.token for example in index.top(head, 3, token=" the").examples]
+    [' the', ' the', ' the']
+    >>> round(sum(index.budget(head).values()), 6)
+    1.0
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -86,6 +102,19 @@ class Index:
         """Every head, by layer, then head."""
         shape = self.manifest.n_layers, self.manifest.n_heads
         return [HeadId(layer, head) for layer, head in np.ndindex(shape)]
+
+    def _repr_html_(self) -> str:
+        kept = self.manifest
+        rows = [
+            ("model", kept.model),
+            ("corpus", kept.corpus),
+            ("heads", f"{kept.n_layers} layers × {kept.n_heads}"),
+            ("documents", f"{kept.documents:,}"),
+            ("tokens", f"{kept.tokens:,}, {kept.ctx} a window at most"),
+            ("counted", f"rows from {kept.min_row}"),
+            ("metrics", ", ".join(self.metric_names)),
+        ]
+        return table(("index", self.name), rows)
 
     # Numbers of heads
 

@@ -24,6 +24,7 @@ import torch
 from attn.assembly import index_folder, publish, ready, write_index
 from attn.attention import Reading
 from attn.batch import Batch, Entry
+from attn.calling import make_callable
 from attn.config import settings
 from attn.corpus import Corpus
 from attn.errors import EmptyCorpus, ScanError
@@ -403,3 +404,6 @@ def _assemble(
         return whole
 
     write_index(index, part_of, measure_random(session, seed=plan.seed), values)
+
+
+make_callable(__name__, __name__, "scan")
