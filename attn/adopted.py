@@ -62,7 +62,29 @@ def _twin(hf: Any) -> Any:
     for module in hf.modules():
         watch = module.__dict__.get("attn_watch")  # a session's, which reads the given model too
         memo |= {} if watch is None else {id(watch): watch}
-    return copy.deepcopy(hf, memo=memo)
+    twin = copy.deepcopy(hf, memo=memo)
+    for module in twin.modules():
+        module.__dict__.pop("attn_watch", None)
+        for key, hook in list(module._forward_hooks.items()):
+            if hook.__module__ == "attn.hooked":
+                del module._forward_hooks[key]
+    return twin
+
+
+def _tokenizer_of(bridge: Any) -> Any:
+    """A Bridge's tokenizer, with the BOS that it had before: the Bridge gives one to all."""
+    import transformers
+
+    try:
+        fresh = transformers.AutoTokenizer.from_pretrained(
+            bridge.tokenizer.name_or_path, local_files_only=True, trust_remote_code=False
+        )
+    except (OSError, ValueError):  # it is on no disk: then it is taken as it is
+        return bridge.tokenizer
+    tokenizer = copy.deepcopy(bridge.tokenizer)
+    if fresh.get_vocab() == tokenizer.get_vocab():
+        tokenizer.bos_token, tokenizer.cls_token = fresh.bos_token, fresh.cls_token
+    return tokenizer
 
 
 def _of_bridge(bridge: Any) -> ModelSession:
@@ -84,7 +106,7 @@ def _of_bridge(bridge: Any) -> ModelSession:
             f"Hugging Face model and its tokenizer as a pair."
         )
     hf.load_state_dict({key: known[key] for key in wanted})
-    session = _session(hf, bridge.tokenizer)
+    session = _session(hf, _tokenizer_of(bridge))
     ids = checking.probe(hf, session.n_ctx, session.n_vocab).to(session.device)
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(session.n_layers)]
     with torch.no_grad():

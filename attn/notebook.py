@@ -117,7 +117,8 @@ class AttentionData:
         self._writer, self._key = openai_model, openai_api_key
         self._skip_first, self._rows = suppress_first_token, (min_length, max_length)
         self._keep, self._seed = keep, seed
-        self._made: Index | None = None
+        self._made: dict[Plan, Index] = {}
+        self._wide: Plan | None = None  # of the index that keeps most for rankings
 
     @cached_property
     def session(self) -> ModelSession:
@@ -137,9 +138,7 @@ class AttentionData:
         >>> data.index.manifest.documents
         40
         """
-        if self._made is None:
-            self._made = self._scan(self._plan)
-        return self._made
+        return self._indexed(self._plan)
 
     def describe_head(
         self,
@@ -197,7 +196,7 @@ class AttentionData:
                 return {"top": num_multiples}
             return {"per_token": total if reverse else num_multiples}
 
-        ranking = self._answer(ask, room, num_multiples)
+        ranking = self._ranked(ask, room, num_multiples)
         if display:
             which = "Bottom" if reverse else "Top"
             self._show(one, ranking, which, "" if str_token is None else f" for '{str_token}'")
@@ -214,28 +213,34 @@ class AttentionData:
         4
         """
         one = HeadId(layer, head)
-        ranking = self._answer(
-            lambda index: index.random(one, num_multiples, seed=self._seed),
-            lambda total: {"sample": num_multiples},
-            num_multiples,
-        )
+        plan = self._plan
+        ranking = self.index.random(one, num_multiples, seed=self._seed)
+        if num_multiples > plan.sample and ranking.kept < ranking.pairs:
+            wide = self._indexed(replace(plan, sample=num_multiples))
+            ranking = wide.random(one, num_multiples, seed=self._seed)
         if display:
             self._show(one, ranking, "Random")
         return self._multiples(ranking)
 
-    def _answer(
+    def _ranked(
         self, ask: Callable[[Index], Ranking], room: Callable[[int], dict[str, int]], n: int
     ) -> Ranking:
         """The answer of an index that keeps enough for it."""
-        ranking = ask(self.index)
-        total = ranking.pairs if ranking.matching is None else ranking.matching
-        if ranking.exact and len(ranking.examples) >= min(n, total):
-            return ranking
-        kept = self.index.manifest
-        sizes = {name: max(size, getattr(kept, name)) for name, size in room(total).items()}
-        plan = replace(self._plan, top=kept.top, sample=kept.sample, per_token=kept.per_token)
-        self._made = self._scan(replace(plan, **sizes))
-        return ask(self._made)
+        plan = self._plan
+        for wide in (plan, self._wide or plan):
+            ranking = ask(self._indexed(wide))
+            total = ranking.pairs if ranking.matching is None else ranking.matching
+            if ranking.exact and len(ranking.examples) >= min(n, total):
+                return ranking
+            plan = wide
+        sizes = {name: max(size, getattr(plan, name)) for name, size in room(total).items()}
+        self._wide = replace(plan, **sizes)
+        return ask(self._indexed(self._wide))
+
+    def _indexed(self, plan: Plan) -> Index:
+        if plan not in self._made:
+            self._made[plan] = self._scan(plan)
+        return self._made[plan]
 
     @property
     def _plan(self) -> Plan:
