@@ -112,7 +112,6 @@ class Index:
             ("documents", f"{kept.documents:,}"),
             ("tokens", f"{kept.tokens:,}, {kept.ctx} a window at most"),
             ("counted", f"rows from {kept.min_row}"),
-            ("metrics", ", ".join(self.metric_names)),
         ]
         return table(("index", self.name), rows)
 

@@ -144,6 +144,13 @@ def scan(
     :func:`attn.merging.merge_indexes`. Nothing is done twice: where the index of the same input
     exists, its folder is returned, and shards that an earlier scan left are used. The folder
     appears only when it is complete. Raises :class:`ScanError`, :class:`EmptyCorpus`.
+
+    ``attn.scan`` is this module, which calls this function: ``attn.scan.Plan`` is there too.
+
+    >>> corpus = attn.load_corpus("sample", docs=3)
+    >>> folder = attn.scan(model, corpus, attn.scan.Plan(ctx=32))
+    >>> attn.Index.open(folder).manifest.documents
+    3
     """
     plan = plan or Plan()
     plan.check_numbers(skip)
