@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -93,7 +93,7 @@ class Example:
     multiple: float
     attention: float
     start: int = 0
-    row: np.ndarray | None = None
+    row: np.ndarray | None = field(default=None, repr=False)
     write: float | None = None
 
     def record(self) -> dict[str, object]:

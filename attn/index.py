@@ -103,6 +103,9 @@ class Index:
         shape = self.manifest.n_layers, self.manifest.n_heads
         return [HeadId(layer, head) for layer, head in np.ndindex(shape)]
 
+    def __repr__(self) -> str:
+        return f"Index({self.name})"
+
     def _repr_html_(self) -> str:
         kept = self.manifest
         rows = [
