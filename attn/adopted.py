@@ -26,13 +26,26 @@ def session_of(model: object) -> ModelSession:
     if model is None or isinstance(model, str | os.PathLike):
         return load_model(None if model is None else os.fspath(model))
     if isinstance(model, tuple) and len(model) == 2:
-        return _session(_twin(model[0]), model[1])
+        return _of_pair(*model)
     if hasattr(model, "original_model") and hasattr(model, "run_with_cache"):
         return _of_bridge(model)
     raise ModelError(
         f"A {type(model).__name__} is no model: give a name, a ModelSession, a TransformerBridge, "
         f"or a pair of a Hugging Face model and its tokenizer."
     )
+
+
+def _of_pair(hf: Any, tokenizer: Any) -> ModelSession:
+    twin = _twin(hf)
+    loaded_as = getattr(getattr(hf, "config", None), "_attn_implementation", "eager")
+    try:
+        return _session(twin, tokenizer)
+    except ModelError as error:
+        if loaded_as == "eager":
+            raise
+        # Falcon chooses its attention's class when it is made.
+        other = "or load it with attn_implementation='eager' before it is given."
+        raise ModelError(f"{str(error).removesuffix('.')}, {other}") from error
 
 
 def _session(hf: Any, tokenizer: Any) -> ModelSession:

@@ -19,6 +19,7 @@ from attn.corpus import load_corpus
 from attn.describe.chat import FakeModel
 from attn.errors import AttnError, CorpusError, HeadError, ModelError, NoServer, QueryError
 from attn.notebook import AttentionData, Multiple
+from tests import architectures
 from tests.conftest import DOCUMENTS, Tiny, plain_model
 
 TEXTS = (*DOCUMENTS, "<script>alert(1)</script> & 'the' <b>cat</b> sat on the <b>mat</b> again")
@@ -181,6 +182,30 @@ def test_every_kind_of_model(kind: str, family: str, request: pytest.FixtureRequ
     wanted = data_of(tiny.session).get_ranked_multiples(1, 1)
     assert [row.token for row in rows] == [row.token for row in wanted]
     assert [row.multiple for row in rows] == pytest.approx([row.multiple for row in wanted])
+
+
+@pytest.mark.parametrize("name", architectures.ALL)
+def test_every_architecture_can_be_given(name: str, tmp_path: Path) -> None:
+    import transformers
+
+    from attn.adopted import session_of
+    from attn.model import load_model
+
+    folder = architectures.save(architectures.ALL[name], tmp_path)
+    named = load_model(str(folder), device="cpu")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    plain = type(named.hf).from_pretrained(folder, dtype=torch.float32)
+    heads = [_head(layer, 1) for layer in range(2) if layer not in named.without_attention]
+    wanted = [named.pattern(list(range(3, 23)), head) for head in heads]
+    for given in ((plain, tokenizer), (named.hf, tokenizer), named.bridge):
+        if name == "falcon" and given == (plain, tokenizer):
+            with pytest.raises(ModelError, match="attn_implementation='eager'"):
+                session_of(given)
+            continue
+        session = session_of(given)
+        assert session.bos_id == named.bos_id
+        for head, pattern in zip(heads, wanted, strict=True):
+            assert torch.allclose(session.pattern(list(range(3, 23)), head), pattern, atol=1e-6)
 
 
 def test_a_given_model_stays_as_it_is(gpt2: Tiny) -> None:
