@@ -1,5 +1,57 @@
-"""Explore the attention heads of transformer language models."""
+"""Explore the attention heads of transformer language models.
+
+    import attn
+
+    model = attn.load_model("smollm2-135m")
+    index = attn.Index.open(attn.scan(model, attn.load_corpus("sample")))
+    index.top(attn.HeadId.parse("L18H6"), 5)
+
+What is named here is the library; each name is loaded when it is first used, so that importing
+``attn`` loads neither torch nor Streamlit.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from attn import runtime
 
+if TYPE_CHECKING:
+    from attn import charts
+    from attn.corpus import load_corpus
+    from attn.describe.calls import describe, score
+    from attn.heads import HeadId
+    from attn.index import Index
+    from attn.model import load_model
+    from attn.notebook import AttentionData
+    from attn.scan import scan
+
+__all__ = [
+    "AttentionData", "HeadId", "Index", "charts", "describe", "load_corpus", "load_model", "scan",
+    "score",
+]  # fmt: skip
+
+_MODULES = ("charts", "describe", "scan")  # the last two can be called: see attn.calling
+_HOMES = {
+    "AttentionData": "attn.notebook",
+    "HeadId": "attn.heads",
+    "Index": "attn.index",
+    "load_corpus": "attn.corpus",
+    "load_model": "attn.model",
+    "score": "attn.describe.calls",
+}
+
 runtime.prepare()
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"attn.{name}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'attn' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

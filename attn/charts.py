@@ -88,7 +88,16 @@ def grid(
     """Layer × head heat map of one metric, with the selected head framed.
 
     ``values`` (layer, head) float; NaN leaves a cell empty. Clicks land on invisible squares, one a
-    cell, whose customdata is (layer, head, value).
+    cell, whose customdata is (layer, head, value). ``unit`` labels the scale; ``low_high`` is the
+    metric's range, as in :data:`attn.metrics.METRICS`: an end of None takes the values' own, and
+    the colours then run evenly.
+
+    >>> head = attn.HeadId.parse("L18H6")
+    >>> figure = attn.charts.grid(
+    ...     index.metric("induction"), head, unit="share of attention", low_high=(0, 1)
+    ... )
+    >>> figure.data[0].z.shape
+    (30, 9)
     """
     import plotly.graph_objects as go
 
@@ -162,8 +171,14 @@ def scatter(
 ) -> Any:
     """Every head as a point, by two metrics, coloured by a third; the selected one is ringed.
 
-    ``values`` (layer, head) float of x, y and colour; a head without one of them is left out. The
-    customdata of a point is (layer, head).
+    ``values`` (layer, head) float of x, y and colour; a head without one of them is left out;
+    ``titles`` of the three. The customdata of a point is (layer, head, colour).
+
+    >>> names = ("sink", "entropy", "induction")
+    >>> values = tuple(index.metric(name) for name in names)
+    >>> figure = attn.charts.scatter(values, names, attn.HeadId.parse("L18H6"))
+    >>> figure.data[0].customdata.shape
+    (270, 3)
     """
     import plotly.graph_objects as go
 
@@ -225,7 +240,17 @@ def pattern(
 
     ``attention`` (dst, src) float 0..1; ``visible`` (dst,) how many sources each row sees;
     ``mark`` a (dst, src) to frame; ``hide_first`` leaves the first source out and lets the colours
-    run up to the strongest cell that is left.
+    run up to the strongest cell that is left; ``texts`` (position,) the tokens; ``bidirectional``
+    where rows see later positions.
+
+    >>> head, tokens = attn.HeadId.parse("L18H6"), model.encode("one two. one two. one two")
+    >>> figure = attn.charts.pattern(
+    ...     model.pattern(tokens.ids, head).numpy(),
+    ...     model.visible(head.layer, len(tokens)).numpy(),
+    ...     tokens.texts,
+    ... )
+    >>> figure.data[0].z.shape == (len(tokens), len(tokens))
+    True
     """
     import plotly.graph_objects as go
 
@@ -287,7 +312,12 @@ def pattern(
 def budget(heads: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> Any:
     """One bar a head, which is its whole attention, cut into its parts; ``titles`` name them.
 
-    ``heads`` a head's name → name → share, adding to 1; one head alone is not named.
+    ``heads`` a head's name → name → share, 0..1, adding to 1; one head alone is not named.
+
+    >>> parts = index.budget(attn.HeadId.parse("L18H6"))
+    >>> figure = attn.charts.budget({"L18H6": parts}, {name: name for name in parts})
+    >>> [bar.name for bar in figure.data] == list(parts)
+    True
     """
     import plotly.graph_objects as go
 

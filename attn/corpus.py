@@ -113,6 +113,10 @@ def load_corpus(
     ``docs`` keeps only the first so many documents; ``split`` names the split of a Hub dataset,
     like ``#SPLIT`` in its name. Raises :class:`CorpusError` where there is no such corpus, field
     or split, and :class:`EmptyCorpus` where it holds no text.
+
+    >>> corpus = attn.load_corpus("sample", docs=2)
+    >>> [(document.place, len(document.id)) for document in corpus]
+    [(0, 16), (1, 16)]
     """
     name = os.fspath(name)
     if docs is not None and docs < 1:

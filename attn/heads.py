@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from attn.errors import HeadError
+from attn.tables import Safe, table
+from attn.texts import shown
 
 _HEAD = re.compile(r"[Ll](\d+)[Hh](\d+)")
 
@@ -16,6 +20,9 @@ _HEAD = re.compile(r"[Ll](\d+)[Hh](\d+)")
 class HeadId:
     """One attention head, zero-based: layer 10, head 7 is ``L10H7``.
 
+    Equal by value, ordered by layer, then head. :meth:`parse` and :meth:`check` raise HeadError.
+
+    >>> from attn import HeadId
     >>> HeadId.parse("L10H7")
     HeadId(layer=10, head=7)
     >>> str(HeadId(0, 3))
@@ -27,6 +34,9 @@ class HeadId:
 
     def __str__(self) -> str:
         return f"L{self.layer}H{self.head}"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{self}</code>"
 
     @classmethod
     def parse(cls, text: str) -> HeadId:
@@ -83,7 +93,7 @@ class Example:
     multiple: float
     attention: float
     start: int = 0
-    row: np.ndarray | None = None
+    row: np.ndarray | None = field(default=None, repr=False)
     write: float | None = None
 
     def record(self) -> dict[str, object]:
@@ -101,6 +111,9 @@ class Example:
             **({"start": self.start} if self.start else {}),
         }
 
+    def _repr_html_(self) -> str:
+        return examples_table([self])
+
 
 @dataclass(frozen=True)
 class Window:
@@ -115,3 +128,21 @@ class Window:
     texts: tuple[str, ...]
     ids: tuple[int, ...]
     id: str = ""
+
+
+def examples_table(examples: Sequence[Example], title: str = "") -> str:
+    """Examples as an HTML table, one a line: source token, multiple, attention, place."""
+    columns = ["head", "source token", "multiple", "attention", "document", "dst", "src"]
+    rows = [
+        [
+            e.head,
+            Safe(f"<code>{html.escape(shown(e.token))}</code>"),
+            f"{e.multiple:.2f}×",
+            f"{e.attention:.4f}",
+            e.document if not e.start else f"{e.document} from {e.start}",
+            e.dst,
+            e.src,
+        ]
+        for e in examples
+    ]
+    return table(columns, rows, title)

@@ -21,6 +21,7 @@ from attn.metrics import DISTANCES, METRICS, PARTS, SUMS, WRITE_SUMS, values_of
 from attn.query import HeadPairs, Ranking, first_of_each
 from attn.scores import BANDS, LISTS, SCORES
 from attn.store import MANIFEST, PAIR_GROUP, Manifest, read_manifest, verify
+from attn.tables import table
 
 __all__ = [
     "BANDS", "LISTS", "Index", "Manifest", "Ranking", "TokenRow", "find_indexes", "verify",
@@ -76,8 +77,23 @@ def find_indexes(folder: Path) -> list[Path]:
 class Index:
     """A scanned corpus: metrics and examples of every head of one model.
 
-    Opened with :meth:`open`; safe to share between threads. ``path`` the folder, ``manifest``
-    what was scanned and how.
+    Opened with :meth:`open`, which raises IndexMissing, IndexMismatch or IndexDamaged; safe to
+    share between threads. ``path`` the folder, ``manifest`` what was scanned and how. Attention is
+    a share of a row, 0..1; a multiple is how many times its row's average a source got (see
+    :mod:`attn.scores`); a metric is (layer, head) float64 (see :mod:`attn.metrics`).
+
+    >>> import attn
+    >>> index = attn.Index.open(index.path)
+    >>> index.metric("induction").shape
+    (30, 9)
+    >>> head = attn.HeadId.parse("L18H6")
+    >>> first, second = index.top(head, 2).examples
+    >>> first.multiple >= second.multiple > 1
+    True
+    >>> [example.token for example in index.top(head, 3, token=" the").examples]
+    [' the', ' the', ' the']
+    >>> round(sum(index.budget(head).values()), 6)
+    1.0
     """
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
@@ -102,6 +118,21 @@ class Index:
         """Every head, by layer, then head."""
         shape = self.manifest.n_layers, self.manifest.n_heads
         return [HeadId(layer, head) for layer, head in np.ndindex(shape)]
+
+    def __repr__(self) -> str:
+        return f"Index({self.name})"
+
+    def _repr_html_(self) -> str:
+        kept = self.manifest
+        rows = [
+            ("model", kept.model),
+            ("corpus", kept.corpus),
+            ("heads", f"{kept.n_layers} layers × {kept.n_heads}"),
+            ("documents", f"{kept.documents:,}"),
+            ("tokens", f"{kept.tokens:,}, {kept.ctx} a window at most"),
+            ("counted", f"rows from {kept.min_row}"),
+        ]
+        return table(("index", self.name), rows)
 
     # Numbers of heads
 
@@ -256,8 +287,8 @@ class Index:
 
     def source_masses(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Of every head, the numbers of the tokens it saw, and the attention it gave them."""
-        for _, table in self._all_tokens():
-            yield table["token"], table["source_mass"] / _FIXED
+        for _, columns in self._all_tokens():
+            yield columns["token"], columns["source_mass"] / _FIXED
 
     def given(self, text: str, *, regex: bool = False) -> Given:
         """What every head gave the tokens that read exactly so, or that the expression finds.
@@ -274,11 +305,11 @@ class Index:
         shape = self.manifest.n_layers, self.manifest.n_heads
         mass, whole, even = (np.zeros(shape) for _ in range(3))
         pairs = np.zeros(shape, np.int64)
-        for head, table in self._all_tokens():
-            some, at = wanted[table["token"]], (head.layer, head.head)
-            whole[at] = table["source_mass"].sum() / _FIXED
-            mass[at] = table["source_mass"][some].sum() / _FIXED
-            pairs[at] = table["source_pairs"][some].sum()
+        for head, columns in self._all_tokens():
+            some, at = wanted[columns["token"]], (head.layer, head.head)
+            whole[at] = columns["source_mass"].sum() / _FIXED
+            mass[at] = columns["source_mass"][some].sum() / _FIXED
+            pairs[at] = columns["source_pairs"][some].sum()
             even[at] = self.uniform(head.layer)[wanted].sum() / _FIXED
         return Given(self._vocabulary["text"][wanted].tolist(), mass, whole, even, pairs)
 

@@ -335,6 +335,13 @@ def load_model(
     Hugging Face id with an optional ``@revision``, or a local folder. ``device``: ``auto`` (CUDA,
     then MPS, then CPU) or a torch device. ``dtype``: ``float32``, ``bfloat16`` or ``float16``.
     Raises :class:`ModelError` (:class:`BuiltinMissing` before ``python -m attn fetch``).
+
+    >>> model = attn.load_model("smollm2-135m", device="cpu")
+    >>> model.n_layers, model.n_heads
+    (30, 9)
+    >>> tokens = model.encode("The cat sat. The cat")
+    >>> model.pattern(tokens.ids, attn.HeadId(18, 6)).shape == (len(tokens), len(tokens))
+    True
     """
     name = name or settings().model
     if dtype not in DTYPES:

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from attn.errors import QueryError
-from attn.heads import Example, HeadId
+from attn.heads import Example, HeadId, examples_table
 from attn.scores import LISTS
 
 
@@ -27,6 +27,11 @@ class Ranking:
     kept: int
     exact: bool
     matching: int | None = None
+
+    def _repr_html_(self) -> str:
+        total = self.pairs if self.matching is None else self.matching
+        among = "" if self.exact else f", the first of the {self.kept:,} kept"
+        return examples_table(self.examples, f"{len(self.examples)} of {total:,}{among}")
 
 
 @dataclass(frozen=True, eq=False)

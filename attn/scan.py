@@ -24,6 +24,7 @@ import torch
 from attn.assembly import index_folder, publish, ready, write_index
 from attn.attention import Reading
 from attn.batch import Batch, Entry
+from attn.calling import make_callable
 from attn.config import settings
 from attn.corpus import Corpus
 from attn.errors import EmptyCorpus, ScanError
@@ -143,6 +144,13 @@ def scan(
     :func:`attn.merging.merge_indexes`. Nothing is done twice: where the index of the same input
     exists, its folder is returned, and shards that an earlier scan left are used. The folder
     appears only when it is complete. Raises :class:`ScanError`, :class:`EmptyCorpus`.
+
+    ``attn.scan`` is this module, which calls this function: ``attn.scan.Plan`` is there too.
+
+    >>> corpus = attn.load_corpus("sample", docs=3)
+    >>> folder = attn.scan(model, corpus, attn.scan.Plan(ctx=32))
+    >>> attn.Index.open(folder).manifest.documents
+    3
     """
     plan = plan or Plan()
     plan.check_numbers(skip)
@@ -403,3 +411,6 @@ def _assemble(
         return whole
 
     write_index(index, part_of, measure_random(session, seed=plan.seed), values)
+
+
+make_callable(__name__, __name__, "scan")

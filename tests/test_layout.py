@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 # Each module belongs to the tier of its longest prefix here, and imports from its own tier or
 # lower ones. A new module needs a place.
 TIERS = [
-    ["attn", "attn.heads", "attn.errors", "attn.runtime"],
+    ["attn.calling", "attn.errors", "attn.heads", "attn.runtime", "attn.tables", "attn.texts"],
     [
         "attn.assembly",
         "attn.batch",
@@ -48,9 +48,10 @@ TIERS = [
         "attn.store",
         "attn.summary",
         "attn.tally",
-        "attn.texts",
+        "attn.tokens",
     ],
     [
+        "attn.adopted",
         "attn.attention",
         "attn.checking",
         "attn.describe",
@@ -61,7 +62,7 @@ TIERS = [
         "attn.scan",
         "attn.search",
     ],
-    ["attn.__main__", "attn.notebook", "attn.ui"],
+    ["attn", "attn.__main__", "attn.notebook", "attn.ui"],
     ["app", "pages"],
 ]
 TIER_OF = {prefix: number for number, tier in enumerate(TIERS) for prefix in tier}
@@ -90,10 +91,12 @@ WITHOUT_TORCH = [
 
 IMPORTED_WITHOUT_TORCH = [
     *WITHOUT_TORCH,
+    "attn",
     "attn.__main__",
     "attn.builtin",
     "attn.context",
     "attn.metrics",
+    "attn.notebook",
     "attn.repeated",
     "attn.scores",
 ]

@@ -18,6 +18,7 @@ from attn.scores import LISTS
 from attn.tally import FIXED, SCALES, LayerTally
 from tests import oracle, oracle_tables
 from tests.patterns import identity, looks_at, previous, rest, uniform
+from tests.scanned import ROW_METRICS
 
 
 @pytest.fixture(autouse=True, params=["compiled", "torch"])
@@ -95,7 +96,7 @@ class TestSums:
                 wanted = each[0, :, min_row:].double().sum(-1).numpy()
                 np.testing.assert_allclose(told[name], wanted, rtol=1e-5, atol=1e-4)
                 checked += 1
-        assert checked == 17
+        assert checked == len(ROW_METRICS)
 
     def test_metrics_that_are_no_mean_over_rows_say_so(self) -> None:
         batch = Batch.make([Entry([1], ["a"], [1], 0, 0, 7)], min_row=0, seed=0)

@@ -10,10 +10,10 @@ import streamlit as st
 from attn.heads import Example, HeadId
 from attn.index import Index, Ranking
 from attn.texts import shown
+from attn.tokens import STYLE, example_head, example_text, legend
 from attn.ui.notices import plain
 from attn.ui.patterns import show_document
 from attn.ui.sidebar import View
-from attn.ui.tokens import STYLE, example_head, example_text, legend
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

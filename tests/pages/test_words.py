@@ -10,9 +10,9 @@ import pytest
 
 from attn.heads import Example, HeadId, Window
 from attn.texts import shown
+from attn.tokens import LONG, example_head, example_text, legend
 from attn.ui.notices import plain, sentence
 from attn.ui.ranking import meant
-from attn.ui.tokens import LONG, example_head, example_text, legend
 from tests.pages.conftest import HARMLESS, elements
 
 

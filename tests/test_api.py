@@ -1,0 +1,174 @@
+"""What `import attn` gives: every name documented, typed, shown by an example that runs."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import subprocess
+import sys
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import attn
+from attn import charts
+from attn.corpus import load_corpus
+from attn.heads import HeadId
+from attn.index import Index
+from attn.notebook import AttentionData
+from tests.conftest import SAMPLE_DOCS
+
+FIGURES = ("budget", "grid", "pattern", "scatter")
+MODULES = {"scan": "attn.scan", "describe": "attn.describe"}
+
+
+def function(name: str) -> Any:
+    """What a public name stands for: of a module that can be called, its function."""
+    found = getattr(attn, name)
+    return found.__wrapped__ if name in MODULES else found
+
+
+PUBLIC = {name: function(name) for name in attn.__all__ if name != "charts"}
+METHODS = {
+    f"AttentionData.{name}": member
+    for name, member in vars(AttentionData).items()
+    if not name.startswith("_")
+}
+DOCUMENTED = {**PUBLIC, **METHODS, **{f"charts.{name}": getattr(charts, name) for name in FIGURES}}
+
+
+def test_the_names_are_these() -> None:
+    assert attn.__all__ == sorted(attn.__all__)
+    assert set(attn.__all__) <= set(dir(attn))
+    figures = {
+        name
+        for name, member in vars(charts).items()
+        if inspect.isfunction(member) and "plotly" in inspect.getsource(member)
+    }
+    assert figures == set(FIGURES)
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        attn.nothing_of_the_kind  # noqa: B018
+
+
+def test_importing_loads_nothing_large() -> None:
+    code = (
+        "import sys, os, attn\n"
+        "large = {'torch', 'streamlit', 'transformers', 'plotly', 'openai', 'pyarrow', 'numpy'}\n"
+        "assert not large & set(sys.modules), large & set(sys.modules)\n"
+        "assert 'GOMP_SPINCOUNT' in os.environ\n"
+        "for name in attn.__all__:\n"
+        "    if name not in ('load_model', 'scan'):\n"
+        "        getattr(attn, name)\n"
+        "assert not {'torch', 'streamlit'} & set(sys.modules)\n"
+        "attn.load_model, attn.scan\n"
+        "assert 'streamlit' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "",
+        "import attn.scan, attn.describe",
+        "from attn.scan import scan; from attn.describe.describe import describe",
+        "from attn import scan, describe",
+        "import attn.describe.cli, attn.__main__; from attn.scan import Plan",
+    ],
+)
+def test_scan_and_describe_are_one_thing_whatever_was_imported_before(before: str) -> None:
+    code = (
+        f"{before}\n"
+        "import inspect, sys, attn\n"
+        "assert attn.scan is sys.modules['attn.scan']\n"
+        "assert attn.describe is sys.modules['attn.describe']\n"
+        "assert callable(attn.scan) and callable(attn.describe) and callable(attn.score)\n"
+        "from attn.scan import scan\n"
+        "assert inspect.signature(attn.scan) == inspect.signature(scan)\n"
+        "assert list(inspect.signature(attn.describe).parameters)[:2] == ['index', 'head']\n"
+        "assert attn.scan.Plan().ctx == 128\n"
+        "assert attn.describe.describe.Options().samples == 20\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_name_has_a_docstring_with_an_example(name: str) -> None:
+    doc = inspect.getdoc(DOCUMENTED[name]) or ""
+    assert len(doc.splitlines()) > 2
+    assert doctest.DocTestParser().get_examples(doc), f"{name} has no example"
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_name_says_what_it_raises(name: str) -> None:
+    assert "raise" in inspect.getdoc(PUBLIC[name]).lower()  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_name_has_types(name: str) -> None:
+    found = DOCUMENTED[name]
+    if isinstance(found, property):
+        found = found.fget
+    found = getattr(found, "func", found)  # of a cached property
+    found = found.__init__ if inspect.isclass(found) else found
+    said = found.__annotations__
+    assert "return" in said
+    missing = [p for p in inspect.signature(found).parameters if p != "self" and p not in said]
+    assert not missing, f"{name} has parameters without a type: {missing}"
+
+
+def test_types_are_shipped() -> None:
+    assert Path(attn.__file__).with_name("py.typed").is_file()
+    assert typing.get_type_hints(HeadId) == {"layer": int, "head": int}
+
+
+@pytest.fixture(scope="module")
+def names(session: Any, sample_index: Path) -> Iterator[dict[str, Any]]:
+    """What the examples of docstrings may speak of without making it."""
+    texts = [document.text for document in load_corpus("sample", docs=SAMPLE_DOCS)]
+    index = Index.open(sample_index)
+    yield {
+        "attn": attn,
+        "model": session,
+        "index": index,
+        "texts": texts,
+        "data": AttentionData(session, texts),
+    }
+    index.path.with_name(f"{index.name}.descriptions").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_example_runs(
+    name: str, names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTN_INDEXES", str(tmp_path))
+    doc = inspect.getdoc(DOCUMENTED[name]) or ""
+    test = doctest.DocTestParser().get_doctest(doc, dict(names), name, None, None)
+    said: list[str] = []
+    doctest.DocTestRunner().run(test, out=said.append)
+    assert not said, "".join(said)
+
+
+EVIL = "<script>alert('x')</script>"
+
+
+def test_values_show_themselves_in_notebooks(sample_index: Path, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    index, head = Index.open(sample_index), HeadId(18, 6)
+    ranking = index.top(head, 3)
+    assert head._repr_html_() == "<code>L18H6</code>"
+    page = ranking._repr_html_()
+    assert page.count("<tr>") == 4
+    assert f"3 of {index.pairs(head):,}" in page
+    assert "among" not in index.top(head, 3, token=" the")._repr_html_()
+    assert "smollm2-135m" in index._repr_html_()
+    evil = replace(ranking.examples[0], token=EVIL)
+    for shown in (evil._repr_html_(), replace(ranking, examples=(evil,))._repr_html_()):
+        assert "<script" not in shown
+        assert "&lt;script&gt;" in shown
+    named = Index(tmp_path / EVIL.replace("/", ""), replace(index.manifest, corpus=EVIL))
+    assert "<script" not in named._repr_html_()
