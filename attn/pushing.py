@@ -18,7 +18,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from attn.errors import AttnError, IndexMissing, SharingError
+from attn.errors import AttnError, IndexDamaged, IndexMissing, SharingError
 from attn.hub import HubName, Wording, explain, quiet_client
 from attn.publishing import index_folder, ready
 from attn.sharing import (
@@ -88,7 +88,7 @@ def push_index(
                 "Pushing takes an account at the Hub: log in with `hf auth login`, or set HF_TOKEN."
             )
         api = hf.HfApi()
-        url = api.create_repo(name, repo_type="dataset", private=private or None, exist_ok=True)
+        api.create_repo(name, repo_type="dataset", private=private or None, exist_ok=True)
         info = api.dataset_info(name, timeout=SECONDS)
         if private and not info.private:
             raise SharingError(
@@ -115,7 +115,8 @@ def push_index(
             repo_type="dataset",
             parent_commit=info.sha,
         )
-        return f"{url}/tree/main/{path}" if path else str(url)
+        url = f"{api.endpoint}/datasets/{name}"
+        return f"{url}/tree/main/{path}" if path else url
 
 
 def pull_index(
@@ -150,15 +151,17 @@ def pull_index(
         folder = out / index_folder(asdict(manifest))
         if ready(folder):
             return Received(folder, False)
-        if all(sizes.get(place + file) == told.size for file, told in manifest.files.items()):
-            say(f"Pulling {_amount(manifest)}.")
-            wanted = [place + file for file in manifest.files]
-            down = work.with_name("down")
-            hf.snapshot_download(name, local_dir=down, allow_patterns=wanted, **where)
-            for file in manifest.files:
-                (work / file).parent.mkdir(exist_ok=True)
-                if (down / place / file).is_file():
-                    os.rename(down / place / file, work / file)
+        for file, told in manifest.files.items():  # before a byte of it is fetched
+            if sizes.get(place + file) != told.size:
+                what = "damaged" if place + file in sizes else "missing"
+                raise IndexDamaged(f"File {file} of {name} is {what}: have it pushed again.")
+        say(f"Pulling {_amount(manifest)}.")
+        wanted = [place + file for file in manifest.files]
+        down = work.with_name("down")
+        hf.snapshot_download(name, local_dir=down, allow_patterns=wanted, **where)
+        for file in manifest.files:
+            (work / file).parent.mkdir(exist_ok=True)
+            os.rename(down / place / file, work / file)
         (work / MANIFEST).write_bytes(text.encode())
         check_files(work, manifest, name, _AGAIN)
         return settle(work, folder)
@@ -167,11 +170,11 @@ def pull_index(
 def card(manifest: Manifest, name: str, path: str | None) -> str:
     """The README.md of a repository that holds an index: what it is of, and how it is opened."""
     size = sum(record.size for record in manifest.files.values())
-    corpus = Path(manifest.corpus).name if os.path.isabs(manifest.corpus) else manifest.corpus
+    model, corpus = _shown(manifest.model), _shown(manifest.corpus)
     pull = f"python -m attn pull {name}" + (f" --path {path}" if path else "")
     heads = manifest.n_layers * manifest.n_heads
     rows = {
-        "model": _code(manifest.model),
+        "model": _code(model),
         "revision": _code(manifest.revision) if manifest.revision else "",
         "heads": f"{manifest.n_layers} layers × {manifest.n_heads} = {heads:,}",
         "corpus": _code(corpus),
@@ -181,7 +184,7 @@ def card(manifest: Manifest, name: str, path: str | None) -> str:
         "size": f"{size / 1e6:,.1f} MB",
         "identity": _code(manifest.identity),
     }
-    title = f"Attention heads of {manifest.model}"
+    title = f"Attention heads of {model}"
     return "\n".join(
         [
             "---",
@@ -192,7 +195,7 @@ def card(manifest: Manifest, name: str, path: str | None) -> str:
             "viewer: false",
             "---",
             "",
-            f"# Attention heads of {_code(manifest.model)}",
+            f"# Attention heads of {_code(model)}",
             "",
             "What every attention head looks for over a corpus: metrics, ranked and random",
             "examples, and tables of tokens. The corpus's texts are part of it.",
@@ -212,6 +215,11 @@ def card(manifest: Manifest, name: str, path: str | None) -> str:
             "",
         ]
     )
+
+
+def _shown(name: str) -> str:
+    """A name without the folder of this machine that it may lie in."""
+    return Path(name).name if Path(name).is_absolute() else name
 
 
 def _code(text: str) -> str:

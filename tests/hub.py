@@ -60,7 +60,7 @@ class Hub:
     ) -> None:
         self.repos = dict(repos)
         self.history: dict[str, Repo] = {}  # commit → what the repository was then
-        self.objects: dict[str, bytes] = {}  # what was sent as LFS, by its SHA-256
+        self.objects: dict[tuple[str, str], bytes] = {}  # sent as LFS, by repository and SHA-256
         self.requests: list[str] = []  # "METHOD /path" of all that came in
         self.released = threading.Event()
         self._left = requests
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self._refused(repo, "create"):
             return None
         if repo is not None:
-            return self._fail(409)
+            return self._json({"url": f"{hub.url}/datasets/{name}"}, 409)
         assert asked["type"] == "dataset"
         private = asked.get("visibility") == "private"
         hub.repos[name] = Repo({".gitattributes": b"*.parquet lfs\n"}, private=private)
@@ -237,18 +237,19 @@ class _Handler(BaseHTTPRequestHandler):
         objects: list[dict[str, Any]] = []
         for wanted in asked["objects"]:
             told = {"oid": wanted["oid"], "size": wanted["size"]}
-            if wanted["oid"] not in hub.objects:
+            if (name, wanted["oid"]) not in hub.objects:
                 told["actions"] = {"upload": {"href": f"{hub.url}/lfs/{name}/{wanted['oid']}"}}
             objects.append(told)
         self._json({"transfer": "basic", "objects": objects})
 
     def _put(self, name: str, oid: str, body: bytes) -> None:
         if self._refused(self.server.hub.repos[name], "put"):
-            return
+            return None
         if hashlib.sha256(body).hexdigest() != oid:
             return self._fail(400)
-        self.server.hub.objects[oid] = body
+        self.server.hub.objects[name, oid] = body
         self._json({})
+        return None
 
     def _commit(self, name: str, repo: Repo, body: bytes) -> None:
         hub = self.server.hub
@@ -260,13 +261,14 @@ class _Handler(BaseHTTPRequestHandler):
             if key == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             if key == "lfsFile":
-                files[value["path"]] = hub.objects[value["oid"]]
+                files[value["path"]] = hub.objects[name, value["oid"]]
                 large.add(value["path"])
             if key == "deletedFile":
                 del files[value["path"]]
         hub.history[repo.sha] = repo
         hub.repos[name] = done = replace(repo, files=files, large=frozenset(large & set(files)))
         self._json({"commitUrl": f"{hub.url}/datasets/{name}/commit/x", "commitOid": done.sha})
+        return None
 
     def _entries(self, repo: Repo) -> list[dict[str, Any]]:
         folders = {n.rpartition("/")[0] for n in repo.files} - {""}
@@ -314,8 +316,8 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{start + len(part) - 1}/{len(data)}"
         return self._send(status, part, headers, cut=repo.breaks == name)
 
-    def _json(self, value: object) -> None:
-        self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
+    def _json(self, value: object, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _fail(self, status: int, code: str = "", commit: str = "") -> None:
         headers = {"X-Error-Code": code} if code else {}
