@@ -29,7 +29,8 @@ class Repo:
 
     ``gated``: everybody may see it, nobody may read its files; ``status``: every request about
     it is answered so; ``stalls``: no request about it is answered at all; ``breaks``: this file
-    ends in the middle, each time it is fetched; ``private``: nobody sees it without the token;
+    ends in the middle, each time it is fetched; ``hangs``: this one does not come before the
+    stand-in is ``released``; ``private``: nobody sees it without the token;
     ``refuses``: step of a push (create, preupload, batch, put, commit) → status, 0 to hang up;
     ``large``: the files that were sent as LFS objects.
     """
@@ -39,6 +40,7 @@ class Repo:
     status: int | None = None
     stalls: bool = False
     breaks: str | None = None
+    hangs: str | None = None
     private: bool = False
     refuses: Mapping[str, int] = field(default_factory=dict)
     large: frozenset[str] = frozenset()
@@ -303,6 +305,10 @@ class _Handler(BaseHTTPRequestHandler):
             return self._fail(403, "GatedRepo", repo.sha)
         if name not in repo.files:
             return self._fail(404, "EntryNotFound", repo.sha)
+        if repo.hangs == name and self.command == "GET":
+            self.server.hub.released.wait(60)
+            self.close_connection = True
+            return None
         data = repo.files[name]
         etag = hashlib.sha1(data, usedforsecurity=False).hexdigest()
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": repo.sha, "Accept-Ranges": "bytes"}

@@ -6,11 +6,14 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import pytest
 
 from attn.errors import AttnError, IndexDamaged, IndexMismatch, SharingError
 from attn.heads import HeadId
-from attn.index import Index, verify
+from attn.index import Index, find_indexes, verify
 from attn.publishing import index_folder
 from attn.pushing import card
 from attn.sharing import export_index, import_index
@@ -390,20 +393,23 @@ DRIVER = """
 """
 
 
+def environment(hub: Hub, folder: Path) -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")} | {
+        "PYTHONPATH": str(ROOT),
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(folder / "home"),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+    }
+
+
 def at(hub: Hub, folder: Path, cases: Cases) -> dict[str, Done]:
     """Commands in a process that takes the stand-in for the Hub; each ends within seconds."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(DRIVER)],
         input=json.dumps(cases, default=str),
         cwd=folder,
-        env={k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        | {
-            "PYTHONPATH": str(ROOT),
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(folder / "home"),
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-        },
+        env=environment(hub, folder),
         capture_output=True,
         text=True,
         timeout=120,
@@ -661,6 +667,43 @@ def test_a_full_disk(index: Path, file: Path, tmp_path: Path) -> None:
         check_one_sentence(one_of, "cannot be written (File too large): free some space")
     assert not [p for p in tmp_path.iterdir() if ".tar" in p.name]
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
+def test_a_pull_that_is_stopped(kind: signal.Signals, index: Path, tmp_path: Path) -> None:
+    """Nothing that could be taken for an index is left, and the next pull works."""
+    out = tmp_path / "out"
+    with Hub({"me/heads": Repo(contents(index), hangs="heads.parquet")}) as hub:
+        pull = subprocess.Popen(
+            [sys.executable, "-m", "attn", "pull", "me/heads", "--out", out],
+            env=environment(hub, tmp_path),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        wanted = f"GET /datasets/me/heads/resolve/{hub.repos['me/heads'].sha}/heads.parquet"
+        deadline = time.monotonic() + 30
+        while wanted not in hub.requests and time.monotonic() < deadline:
+            time.sleep(0.01)
+        pull.send_signal(kind)
+        hub.repos["me/heads"] = Repo(contents(index))
+        hub.released.set()  # what is under way when it is stopped comes to its end
+        said, errors = pull.communicate(timeout=30)
+        assert pull.returncode != 0
+        assert said == ""
+        assert "Traceback" not in errors
+        assert find_indexes(out) == []
+        if kind is signal.SIGINT:
+            assert list(out.iterdir()) == []
+        check_same(Path(worked(one(hub, tmp_path, "pull", "me/heads", "--out", out))), index)
+
+
+def test_two_at_once(index: Path, file: Path, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        received = list(pool.map(lambda _: import_index(file, tmp_path), range(8)))
+    (folder,) = {one.folder for one in received}
+    assert list(tmp_path.iterdir()) == [folder]
+    check_same(folder, index)
 
 
 class TestCard:
