@@ -232,6 +232,62 @@ def tokens(
 
 
 @app.command()
+def find(
+    index: IndexPath,
+    token: Annotated[str | None, typer.Option(help="A source token, like ' not'.")] = None,
+    regex: Regex = False,
+    text: Annotated[str | None, typer.Option(help="A text, for --pattern and --pair.")] = None,
+    pattern: Annotated[
+        str | None, typer.Option(help="What to look for on the text, like 'previous token'.")
+    ] = None,
+    pair: Annotated[
+        str | None, typer.Option(help="DST,SRC: positions in the text, from 0.")
+    ] = None,
+    n: Count = 20,
+    as_json: Json = False,
+) -> None:
+    """Rank all heads by what they do: by token, by pattern or by pair of tokens."""
+    from attn import search
+
+    opened = Index.open(index)
+    if token is not None and text is None:
+        by_token = search.by_token(opened, token, regex=regex)[:n]
+        for one in by_token:
+            print(
+                json.dumps(_record(one))
+                if as_json
+                else f"{one.head!s:8}{one.lift:7.2f}×  {one.mass:10.1f}  {one.pairs:7,} pairs"
+            )
+        return
+    if text is None or token is not None or (pattern is None) == (pair is None):
+        raise QueryError("Say --token, or --text with one of --pattern and --pair.")
+    from attn.model import load_model
+
+    manifest = opened.manifest
+    session = load_model(manifest.model, dtype=manifest.dtype)
+    session.need_weights(manifest.weights)
+    tokens = session.encode(text, manifest.bos)
+    if pattern is not None:
+        cells = search.template(pattern, tokens)
+    else:
+        cells = search.pair(tokens, *search.parse_pair(pair or ""))
+    for answer in search.by_cells(session, tokens.ids.tolist(), cells)[:n]:
+        print(
+            json.dumps(_record(answer))
+            if as_json
+            else f"{answer.head!s:8}{answer.share:7.3f}  {answer.lift:7.2f}×  "
+            f"write {answer.write:.3g}"
+        )
+
+
+def _record(answer: Any) -> dict[str, Any]:
+    """An answer of attn/search.py as one flat object."""
+    record: dict[str, Any] = asdict(answer)
+    place: dict[str, int] = record.pop("head")
+    return place | record
+
+
+@app.command()
 def summary(index: IndexPath, head: Head) -> None:
     """Say in two sentences what a head's numbers are."""
     from attn.summary import summary as sentences

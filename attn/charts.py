@@ -155,6 +155,63 @@ def grid(
     return figure
 
 
+def scatter(
+    values: tuple[np.ndarray, np.ndarray, np.ndarray],
+    titles: tuple[str, str, str],
+    selected: HeadId,
+) -> Any:
+    """Every head as a point, by two metrics, coloured by a third; the selected one is ringed.
+
+    ``values`` (layer, head) float of x, y and colour; a head without one of them is left out. The
+    customdata of a point is (layer, head).
+    """
+    import plotly.graph_objects as go
+
+    x, y, colour = (np.asarray(one, np.float64).reshape(-1) for one in values)
+    layer, head = np.divmod(np.arange(x.size), values[0].shape[1])
+    names = np.array([str(HeadId(int(a), int(b))) for a, b in zip(layer, head, strict=True)])
+    mine = (layer == selected.layer) & (head == selected.head)
+    order = np.lexsort((colour, mine))  # the brightest above the others, the selected above all
+    some = order[(np.isfinite(x) & np.isfinite(y) & np.isfinite(colour))[order]]
+    figure = go.Figure(
+        go.Scatter(
+            x=x[some],
+            y=y[some],
+            mode="markers",
+            marker={
+                "size": np.where(mine, 16, 10)[some],
+                "color": colour[some],
+                "colorscale": list(MAKO),
+                "colorbar": _bar(None) | {"title": {"text": titles[2], "side": "right"}},
+                "line": {
+                    "width": np.where(mine, 3, 0.5)[some],
+                    "color": np.where(mine, MARK, "#8a94a6")[some],
+                },
+            },
+            selected={"marker": {"opacity": 1}},
+            unselected={"marker": {"opacity": 1}},
+            text=names[some],
+            customdata=np.stack([layer, head, colour], 1)[some],
+            hovertemplate=f"%{{text}}<br>{titles[0]} %{{x:.4f}}<br>{titles[1]} %{{y:.4f}}"
+            f"<br>{titles[2]} %{{customdata[2]:.4f}}<extra></extra>",
+            showlegend=False,
+        )
+    )
+    figure.update_layout(
+        height=560,
+        margin={"l": 56, "r": 8, "t": 8, "b": 44},
+        paper_bgcolor=_CLEAR,
+        plot_bgcolor=_CLEAR,
+        hovermode="closest",
+        dragmode=False,
+        clickmode="event+select",
+    )
+    lines = {"gridcolor": "rgba(128,128,128,.2)", "zerolinecolor": "rgba(128,128,128,.4)"}
+    figure.update_xaxes(title=titles[0], fixedrange=True, **lines)
+    figure.update_yaxes(title=titles[1], fixedrange=True, **lines)
+    return figure
+
+
 def pattern(
     attention: np.ndarray,
     visible: np.ndarray,
@@ -227,29 +284,30 @@ def pattern(
     return figure
 
 
-def budget(parts: Mapping[str, float], titles: Mapping[str, str]) -> Any:
-    """One bar that is a head's whole attention, cut into its parts; ``titles`` name them.
+def budget(heads: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) -> Any:
+    """One bar a head, which is its whole attention, cut into its parts; ``titles`` name them.
 
-    ``parts`` name → share, adding to 1.
+    ``heads`` a head's name → name → share, adding to 1; one head alone is not named.
     """
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for i, (name, share) in enumerate(parts.items()):
+    for i, (name, title) in enumerate(titles.items()):
+        shares = [parts[name] for parts in heads.values()]
         figure.add_bar(
-            x=[share],
-            y=[""],
+            x=shares,
+            y=list(heads) if len(heads) > 1 else [""],
             orientation="h",
-            name=titles[name],
-            text=f"{100 * share:.0f} %" if share >= 0.06 else "",
+            name=title,
+            text=[f"{100 * share:.0f} %" if share >= 0.06 else "" for share in shares],
             textposition="inside",
             insidetextanchor="middle",
             marker={"color": PARTS[i % len(PARTS)], "line": {"width": 0}},
-            hovertemplate=f"{titles[name]}: {100 * share:.2f} %<extra></extra>",
+            hovertemplate=f"{title}: %{{x:.2%}}<extra></extra>",
         )
     figure.update_layout(
         barmode="stack",
-        height=120,
+        height=80 + 40 * len(heads),
         margin={"l": 0, "r": 0, "t": 4, "b": 4},
         paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
@@ -257,7 +315,7 @@ def budget(parts: Mapping[str, float], titles: Mapping[str, str]) -> Any:
         legend={"orientation": "h", "y": -0.1, "yanchor": "top", "traceorder": "normal"},
     )
     figure.update_xaxes(range=[0, 1], visible=False, fixedrange=True)
-    figure.update_yaxes(visible=False, fixedrange=True)
+    figure.update_yaxes(visible=len(heads) > 1, fixedrange=True, autorange="reversed", title=None)
     return figure
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -47,6 +48,21 @@ class TokenRow:
     mass: float
     lift: float
     maximum: float
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What each head gave some tokens, over the whole corpus; arrays are (layer, head).
+
+    ``tokens`` their texts; ``mass`` attention in rows, ``whole`` the same of all tokens, ``even``
+    what a uniform head would give these, ``pairs`` above average.
+    """
+
+    tokens: list[str]
+    mass: np.ndarray
+    whole: np.ndarray
+    even: np.ndarray
+    pairs: np.ndarray
 
 
 def find_indexes(folder: Path) -> list[Path]:
@@ -232,6 +248,39 @@ class Index:
     def destinations(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
         """From which tokens the head looks elsewhere than at the first position, most first."""
         return self._token_rows(head, "destination", self._vocabulary["rows"], n)
+
+    def token_counts(self) -> np.ndarray:
+        """(token,) int64: how often each token of :attr:`vocabulary` stands in the corpus."""
+        counts: np.ndarray = self._vocabulary["count"].astype(np.int64)
+        return counts
+
+    def source_masses(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of every head, the numbers of the tokens it saw, and the attention it gave them."""
+        for _, table in self._all_tokens():
+            yield table["token"], table["source_mass"] / _FIXED
+
+    def given(self, text: str, *, regex: bool = False) -> Given:
+        """What every head gave the tokens that read exactly so, or that the expression finds.
+
+        Exact over the whole corpus. Raises QueryError where no token of the corpus matches.
+        """
+        wanted = np.zeros(len(self._vocabulary["text"]), bool)
+        wanted[self._numbers_of(text, regex)] = True
+        if not wanted.any():
+            what = "matches" if regex else "reads exactly"
+            raise QueryError(
+                f"No token of the corpus {what} {text!r}: mind the space that most begin with."
+            )
+        shape = self.manifest.n_layers, self.manifest.n_heads
+        mass, whole, even = (np.zeros(shape) for _ in range(3))
+        pairs = np.zeros(shape, np.int64)
+        for head, table in self._all_tokens():
+            some, at = wanted[table["token"]], (head.layer, head.head)
+            whole[at] = table["source_mass"].sum() / _FIXED
+            mass[at] = table["source_mass"][some].sum() / _FIXED
+            pairs[at] = table["source_pairs"][some].sum()
+            even[at] = self.uniform(head.layer)[wanted].sum() / _FIXED
+        return Given(self._vocabulary["text"][wanted].tolist(), mass, whole, even, pairs)
 
     def _token_rows(
         self, head: HeadId, side: str, even: np.ndarray, n: int | None
@@ -484,14 +533,30 @@ class Index:
         rows: list[dict[str, Any]] = self._table(store.DOCUMENTS, group).to_pylist()
         return rows
 
+    def _all_tokens(self) -> Iterator[tuple[HeadId, dict[str, np.ndarray]]]:
+        """The source columns of every head's token table, with each file opened once."""
+        columns = ["token", "source_mass", "source_pairs"]
+        for layer in range(self.manifest.n_layers):
+            name = store.layer_file("tokens", layer)
+            with self._file(name) as file:
+                for head in range(self.manifest.n_heads):
+                    table = file.read_row_group(head, columns)
+                    yield HeadId(layer, head), {c: table[c].to_numpy() for c in columns}
+
     def _table(self, name: str, group: int | None) -> pa.Table:
-        """A file's table, or one row group of it; footer and page checksums are checked."""
+        """A file's table, or one row group of it."""
+        with self._file(name) as file:
+            return file.read() if group is None else file.read_row_group(group)
+
+    @contextmanager
+    def _file(self, name: str) -> Iterator[pq.ParquetFile]:
+        """A file of the index, opened; footer and page checksums are checked."""
         path = self.path / name
         try:
             if store.footer(path) != self.manifest.files[name].footer:
                 raise OSError("its footer is not the one that was written")
             with pq.ParquetFile(path, page_checksum_verification=True) as file:
-                return file.read() if group is None else file.read_row_group(group)
+                yield file
         except (OSError, KeyError, pa.ArrowException) as error:
             raise IndexDamaged(
                 f"File {name} of the index {self.name} cannot be read: scan again."

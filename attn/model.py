@@ -26,7 +26,7 @@ from torch import Tensor
 from attn import attention, checking, hooked, pretrained
 from attn.attention import Observer, Reading, Stop, Watch
 from attn.config import settings
-from attn.errors import ContextTooLong, HeadError, ModelError
+from attn.errors import ContextTooLong, HeadError, IndexMismatch, ModelError
 from attn.heads import HeadId, Tokens
 from attn.texts import token_texts
 
@@ -226,6 +226,14 @@ class ModelSession:
             layers=[head.layer],
         )
         return kept[0]
+
+    def need_weights(self, weights: str) -> None:
+        """Raise IndexMismatch unless these are the weights that an index was made with."""
+        if self.weights != weights:
+            raise IndexMismatch(
+                f"The index was made with other weights of {self.name} than those on this machine: "
+                f"scan again, or choose another index."
+            )
 
     def visible(self, layer: int, n: int) -> Tensor:
         """(dst,) int64: how many sources each row of a sequence of ``n`` tokens sees in a layer.

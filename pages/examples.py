@@ -13,9 +13,11 @@ from attn.ui import (
     View,
     ask,
     destination_filter,
+    downloads,
     example_card,
     headline,
     nothing,
+    ranking_table,
     run_page,
     show_legend,
     token_picker,
@@ -69,6 +71,8 @@ def body(view: View) -> None:
     show_legend()
     for rank, example in enumerate(ranking.examples, 1):
         example_card(view, example, rank)
+    name = f"{view.index.name}.{view.head}"
+    downloads.buttons("These rows", name, lambda: ranking_table(ranking))
 
 
 run_page("examples", body)

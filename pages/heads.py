@@ -1,57 +1,54 @@
-"""Heads: all heads of the model, coloured by a chosen metric."""
+"""Heads: all heads of the model, by one metric or by several."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from attn import charts
-from attn.heads import HeadId
-from attn.ui import METRICS, View, best_heads, explain, numbers, plain, run_page, select, selected
+from attn.ui import (
+    METRICS,
+    View,
+    atlas,
+    best_heads,
+    downloads,
+    explain,
+    numbers,
+    plain,
+    run_page,
+    select,
+    selected,
+)
 
 BEST = 10
 
 
 def body(view: View) -> None:
-    """Map, best heads, and the numbers of the selected head."""
+    """Map or scatter, best heads, and the numbers of the selected head."""
     index = view.index
     st.header(f"Heads of {plain(index.manifest.model)}", anchor=False)
-    st.caption("Each cell is one head: layers down, heads across. Click one to select it.")
-    name = st.selectbox(
-        "Colour by",
-        index.metric_names,
-        key="metric",
-        format_func=lambda name: METRICS[name].title,
-        persist_state="session",
-        width=320,
+    scatter = None
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        kind = atlas.kind()
+        name = atlas.metric_picker(index, "Colour by", "metric")
+        if kind == "scatter":
+            scatter = (
+                atlas.metric_picker(index, "Across", "x"),
+                atlas.metric_picker(index, "Up", "y"),
+            )
+    st.caption(
+        "Each cell is one head: layers down, heads across. Click one to select it."
+        if scatter is None
+        else "Each point is one head. Click one to select it."
     )
     st.markdown(explain(METRICS[name]))
     left, right = st.columns([3, 1], gap="medium")
     with left:
-        grid(view, name)
+        atlas.draw(view, name, scatter)
     with right:
         selected(view)
         best(view, name)
+    downloads.buttons("All metrics", f"{index.name}.heads", lambda: atlas.table(index))
     numbers(view)
-
-
-def grid(view: View, name: str) -> None:
-    """The map. A click selects a head; each makes the next map a new one, without a selection."""
-    clicks = st.session_state.setdefault("_clicks", 0)
-    key = f"grid {clicks}"
-
-    def clicked() -> None:
-        points = st.session_state[key].selection.points
-        if points:
-            st.session_state["_clicks"] = clicks + 1
-            select(HeadId(int(points[0]["y"]), int(points[0]["x"])))
-
-    metric = METRICS[name]
-    figure = charts.grid(
-        view.index.metric(name), view.head, unit=metric.unit, low_high=metric.low_high
-    )
-    st.plotly_chart(
-        figure, key=key, on_select=clicked, selection_mode="points", config=charts.config()
-    )
+    atlas.similar_heads(view)
 
 
 def best(view: View, name: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import METRICS, describing, run_text
+from attn.ui import METRICS, describing, run_text, searching
 
 WORDS = r"""
 | word | meaning |
@@ -67,6 +67,7 @@ def body() -> None:
     st.markdown("| metric | of a row, and what that says |\n|---|---|\n" + "\n".join(rows))
     for title, text in (
         ("Rankings", RANKINGS),
+        ("Searching for heads", searching.METHODS),
         ("How descriptions are scored", describing.METHODS),
         ("What attention does not show", LIMITS),
         ("Why the numbers differ from the notebook's", NOTEBOOK),

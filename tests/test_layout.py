@@ -18,12 +18,13 @@ ROOT = Path(__file__).parents[1]
 # Each module belongs to the tier of its longest prefix here, and imports from its own tier or
 # lower ones. A new module needs a place.
 TIERS = [
-    ["attn", "attn.heads", "attn.errors"],
+    ["attn", "attn.heads", "attn.errors", "attn.runtime"],
     [
         "attn.assembly",
         "attn.batch",
         "attn.builtin",
         "attn.charts",
+        "attn.compare",
         "attn.config",
         "attn.context",
         "attn.corpus",
@@ -46,6 +47,7 @@ TIERS = [
         "attn.scores",
         "attn.sharing",
         "attn.shards",
+        "attn.similar",
         "attn.store",
         "attn.summary",
         "attn.tally",
@@ -60,6 +62,7 @@ TIERS = [
         "attn.model",
         "attn.pretrained",
         "attn.scan",
+        "attn.search",
     ],
     ["attn.__main__", "attn.notebook", "attn.ui"],
     ["app", "pages"],

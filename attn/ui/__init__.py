@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from attn.metrics import METRICS
-from attn.ui import describing, language
+from attn.ui import atlas, comparing, describing, downloads, language, searching
 from attn.ui.notices import plain
 from attn.ui.numbers import best_heads, explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
@@ -16,12 +16,14 @@ from attn.ui.ranking import (
     show_legend,
     token_picker,
 )
+from attn.ui.ranking import table as ranking_table
 from attn.ui.router import run_app, run_page, run_text
 from attn.ui.sidebar import View, select
-from attn.ui.state import BY, LONGEST_TEXT, MOST_ROWS, MOST_SAMPLES, ORDERS
+from attn.ui.state import BY, FINDS, LONGEST_TEXT, MOST_ROWS, MOST_SAMPLES, ORDERS
 
 __all__ = [
     "BY",
+    "FINDS",
     "LONGEST_TEXT",
     "METRICS",
     "MOST_ROWS",
@@ -30,9 +32,12 @@ __all__ = [
     "View",
     "all_heads",
     "ask",
+    "atlas",
     "best_heads",
+    "comparing",
     "describing",
     "destination_filter",
+    "downloads",
     "example_card",
     "explain",
     "headline",
@@ -41,11 +46,13 @@ __all__ = [
     "nothing",
     "numbers",
     "plain",
+    "ranking_table",
     "read_text",
     "rest_switch",
     "run_app",
     "run_page",
     "run_text",
+    "searching",
     "select",
     "selected",
     "show_legend",

@@ -13,13 +13,14 @@ import streamlit as st
 
 from attn import builtin
 from attn.config import settings
-from attn.errors import IndexFailure, IndexMismatch
+from attn.errors import IndexFailure
 from attn.heads import Tokens
 from attn.index import Index, Manifest, find_indexes
 
 if TYPE_CHECKING:
     from attn.attention import Reading
     from attn.model import ModelSession
+    from attn.search import CellsAnswer
 
 MOST_TOKENS = 512
 """Tokens of a user's text: more make pictures that nobody can read."""
@@ -132,11 +133,7 @@ def _read_layer(
     model: str, dtype: str, weights: str, ids: tuple[int, ...], layer: int
 ) -> LayerReading:
     session = models().get(model, dtype=dtype)
-    if session.weights != weights:
-        raise IndexMismatch(
-            f"The index was made with other weights of {model} than those on this machine: "
-            f"scan again, or choose another index."
-        )
+    session.need_weights(weights)
     session.need_attention(layer)
     kept: list[LayerReading] = []
 
@@ -146,3 +143,27 @@ def _read_layer(
 
     session.observe(np.array([ids], np.int64), keep, layers=[layer])
     return kept[0]
+
+
+def find_heads(manifest: Manifest, tokens: Tokens, cells: np.ndarray) -> list[CellsAnswer]:
+    """All heads of the index's model by what they put on cells (dst, src) of a text.
+
+    Raises IndexMismatch as :func:`read_layer` does, QueryError for cells that no head can see.
+    """
+    ids = tuple(int(i) for i in tokens.ids)
+    places = tuple(map(tuple, np.argwhere(cells).tolist()))
+    return _find_heads(manifest.model, manifest.dtype, manifest.weights, ids, places)
+
+
+@st.cache_resource(max_entries=24, show_spinner=False)
+def _find_heads(
+    model: str, dtype: str, weights: str, ids: tuple[int, ...], places: tuple[tuple[int, ...], ...]
+) -> list[CellsAnswer]:
+    from attn.search import by_cells
+
+    session = models().get(model, dtype=dtype)
+    session.need_weights(weights)
+    cells = np.zeros((len(ids), len(ids)), bool)
+    for dst, src in places:
+        cells[dst, src] = True
+    return by_cells(session, ids, cells)

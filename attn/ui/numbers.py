@@ -62,7 +62,9 @@ def numbers(view: View) -> None:
     if not index.rows(head):
         return
     st.plotly_chart(
-        charts.budget(index.budget(head), PART_TITLES), key="budget", config=charts.config()
+        charts.budget({str(head): index.budget(head)}, PART_TITLES),
+        key="budget",
+        config=charts.config(),
     )
     found = index.numbers(head)
     _cards(view, {name: found[name] for name in MAIN if name in found})

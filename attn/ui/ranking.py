@@ -91,6 +91,13 @@ def ask(index: Index, head: HeadId) -> Ranking:
     )
 
 
+def table(ranking: Ranking) -> dict[str, list[object]]:
+    """Column → values of the rows shown, under the names that ``--json`` gives them."""
+    records = [example.record() for example in ranking.examples]
+    names = dict.fromkeys(name for record in records for name in record)
+    return {name: [record.get(name) for record in records] for name in names}
+
+
 def headline(ranking: Ranking) -> str:
     """What the rows are out of, as Markdown: "10 of 17,031 pairs above average"."""
     n, pairs = len(ranking.examples), f"{ranking.pairs:,}"

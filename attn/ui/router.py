@@ -28,6 +28,13 @@ _PAGES = (
     ("examples", "Examples", ":material/format_list_numbered:", "Where a head looks, with scores."),
     ("prompt", "Prompt", ":material/edit_note:", "A head's attention on a text of your own."),
     (
+        "search",
+        "Search",
+        ":material/search:",
+        "Which heads look at a token, make a pattern, or join a pair.",
+    ),
+    ("compare", "Compare", ":material/compare_arrows:", "Two to four heads side by side."),
+    (
         "describe",
         "Describe",
         ":material/psychology:",

@@ -80,12 +80,13 @@ def _fit(index: Index) -> None:
         for name in ("layer", "head"):
             st.session_state[name] = int(st.session_state[name])
     st.session_state[_SHAPE] = shape
-    if st.session_state.get("metric") not in index.metric_names:
-        add_notice(
-            f"The index has no metric {st.session_state.get('metric')!r}: "
-            f"{index.metric_names[0]} is shown."
-        )
-        st.session_state["metric"] = index.metric_names[0]
+    for key in ("metric", "x", "y"):
+        if st.session_state.get(key) not in index.metric_names:
+            add_notice(
+                f"The index has no metric {st.session_state.get(key)!r}: "
+                f"{index.metric_names[0]} is shown."
+            )
+            st.session_state[key] = index.metric_names[0]
 
 
 def show(choice: Choice, pages: Sequence[tuple[str, object, str]], page: str) -> None:

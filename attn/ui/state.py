@@ -15,6 +15,8 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from attn.search import TEMPLATES
+
 MOST_ROWS = 100
 MOST_SAMPLES = 100
 LONGEST_TEXT = 1500
@@ -88,6 +90,8 @@ def _optional(value: str | None) -> str:
 
 
 ORDERS = ("ranked", "reversed", "random")
+VIEWS = ("map", "scatter")
+FINDS = ("token", "pattern", "pair")
 BY = ("multiple", "attention", "write")
 
 PARAMS = (
@@ -95,6 +99,9 @@ PARAMS = (
     Param("layer", "", 0, _whole(0), "a layer"),
     Param("head", "", 0, _whole(0), "a head"),
     Param("metric", "heads", "induction", str, "the name of a metric"),
+    Param("view", "heads", "map", _choice(*VIEWS), "map or scatter"),
+    Param("x", "heads", "sink", str, "the name of a metric"),
+    Param("y", "heads", "entropy", str, "the name of a metric"),
     Param("lowest", "heads", False, _flag, "0 or 1", _bit),
     Param("order", "examples", "ranked", _choice(*ORDERS), "ranked, reversed or random"),
     Param("by", "examples", "multiple", _choice(*BY), "multiple, attention or write"),
@@ -108,8 +115,15 @@ PARAMS = (
     Param("samples", "describe", 20, _whole(1, MOST_SAMPLES), f"a number, 1 to {MOST_SAMPLES}"),
     Param("draw", "describe", 0, _whole(0, 2**31), "a whole number from 0"),
     Param("told", "describe", False, _flag, "0 or 1", _bit),
-    Param("text", "prompt", TEXT, str, "a text"),
-    Param("rest", "examples prompt", True, _flag, "0 or 1", _bit),
+    Param("find", "search", "pattern", _choice(*FINDS), "token, pattern or pair"),
+    Param("looks", "search", " not", str, "a token"),
+    Param("expr", "search", False, _flag, "0 or 1", _bit),
+    Param("pattern", "search", "induction", _choice(*TEMPLATES), "the name of a pattern"),
+    Param("dst", "search", 17, _whole(0), "a position"),
+    Param("src", "search", 4, _whole(0), "a position"),
+    Param("with", "compare", "", str, "heads, like L10H7,L4H2"),
+    Param("text", "prompt search compare", TEXT, str, "a text"),
+    Param("rest", "examples prompt compare", True, _flag, "0 or 1", _bit),
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -140,6 +141,35 @@ def test_click_in_the_map_selects_and_history_returns(visit: Open, index: Index)
     expect_rows(page, index.top(HeadId(29, 8), 10))
 
 
+def test_a_point_of_the_scatter_selects_its_head(visit: Open, index: Index) -> None:
+    page = visit(layer=17, head=5, view="scatter", x="sink", y="entropy", metric="induction")
+    plot = page.locator(".js-plotly-plot").first
+    expect(plot.locator(".points path")).to_have_count(index.metric("sink").size)
+    head = HeadId(*map(int, np.unravel_index(index.metric("entropy").argmax(), (30, 9))))
+    x, y = (float(index.metric(name)[head.layer, head.head]) for name in ("sink", "entropy"))
+    at = plot.evaluate(
+        """(plot, [x, y]) => [plot._fullLayout.xaxis.c2p(x), plot._fullLayout.yaxis.c2p(y)]""",
+        [x, y],
+    )
+    plot.locator(".nsewdrag").first.click(position={"x": at[0], "y": at[1]})
+    expect_head(page, head)
+    page.get_by_text("Map", exact=True).click()
+    expect(page.get_by_text(f"{head} is selected")).to_be_visible()
+    click_cell(page, index, HeadId(3, 2))
+    expect_head(page, HeadId(3, 2))
+
+
+def test_a_search_finds_heads_and_a_click_selects(visit: Open, index: Index) -> None:
+    page = visit("search", layer=17, head=5, find="pattern", pattern="previous token")
+    best = page.get_by_role("button", name="L16H0")
+    expect(best.first).to_be_visible()
+    best.first.click()
+    expect_head(page, HeadId(16, 0))
+    click_cell(page, index, HeadId(3, 2))
+    expect_head(page, HeadId(3, 2))
+    assert query(page)["pattern"] == "previous token"
+
+
 def test_sliders_are_kept_over_the_pages(visit: Open, index: Index) -> None:
     page = visit(layer=17, head=5)
     page.get_by_role("slider", name="Layer").press("ArrowRight")
@@ -245,6 +275,15 @@ def test_hostile_texts_are_literal_everywhere(
     page = visit("prompt", index=folder.name, layer=8, head=0, text=text)
     expect(page.get_by_role("textbox", name="Your text")).to_have_value(text)
     assert any("script" in name for name in tokens_of_plot(page))
+    expect_inert(page)
+    page = visit("search", index=folder.name, layer=8, head=0, find="pair", text=text)
+    expect(page.get_by_text("The pairs:")).to_be_visible()
+    expect_inert(page)
+    page = visit("search", index=folder.name, find="token", looks=HOSTILE[2])
+    expect(page.get_by_test_id("stAlert")).to_contain_text("![picture]")
+    expect_inert(page)
+    page = visit("compare", index=folder.name, layer=8, head=0, text=text, **{"with": HOSTILE[2]})
+    expect(page.get_by_test_id("stAlert").first).to_contain_text("![picture]")
     expect_inert(page)
     page = visit("methods", index=HOSTILE[2], model=HOSTILE[0], corpus=HOSTILE[3])
     expect_inert(page)

@@ -1,0 +1,172 @@
+"""Which head does this? The three questions of the Search page, and their answers as a map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from attn import charts, search
+from attn.heads import HeadId, Tokens
+from attn.search import TEMPLATES, CellsAnswer, TokenAnswer
+from attn.texts import shown
+from attn.ui.library import find_heads
+from attn.ui.notices import plain
+from attn.ui.patterns import Read
+from attn.ui.router import page_link
+from attn.ui.sidebar import View, select
+
+BEST = 20
+METHODS = """
+- **By token**: the attention that a head gave the token over the whole corpus, the first position
+  left out, over what a head that spreads every row evenly would have given it: the *lift*. Heads
+  that gave it less than one row's worth in all are left out.
+- **By pattern** and **by pair**: over the rows of the text that have such a pair, the mean share of
+  attention on those pairs, and the *lift*: that share over the mean of (such pairs) ÷ visible. For
+  one pair the share is its attention, and the lift its multiple. One text is one text: try another
+  before you name a head.
+- **Similar heads** (Heads page): half the root mean square of the metrics' differences, in standard
+  deviations over all heads over √2, and half the share of attention that would have to move from
+  token to token; 0 is the same, two heads drawn at random are near 1 in the first.
+- **Compare**: the correlation of two heads is Pearson's, over the pairs of the text that a row
+  sees, without the first source and the first row; the pairs that differ most are those whose
+  attention is furthest apart between any two of the heads.
+- **Opening bracket**: the innermost bracket still open at the destination. **Start of the
+  sentence**: its first token; a sentence ends at a full stop, an exclamation or question mark, or a
+  line end.
+"""
+HELP = {
+    "looks": "A token as it stands in texts: most begin with a space.",
+    "expr": "Every token in which the expression finds something, like not|n't|never.",
+    "pattern": "The pairs of the text that the head should put its attention on.",
+    "dst": "Where the head looks from.",
+    "src": "What it looks at.",
+}
+
+
+def by_token(view: View) -> None:
+    """Ask for a token; the answer is exact over the index's corpus and needs no model."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        text = st.text_input(
+            "Token", key="looks", width=260, persist_state="session", help=HELP["looks"]
+        )
+        regex = st.toggle("Expression", key="expr", persist_state="session", help=HELP["expr"])
+    if not text:
+        st.info("Write a token above, like ‘ not’ with its space.", icon=":material/edit_note:")
+        return
+    found = search.by_token(view.index, text, regex=regex)
+    if not found:
+        st.info("No head gave these tokens the attention of a whole row: too little to rank by.")
+        return
+    st.caption(
+        "Lift: the attention that the head gave the token over what a head that looks evenly would "
+        "have given it, over the whole corpus. Share: of all that the head gives beyond the first "
+        "position."
+    )
+    _answers(view, found, "lift")
+    page_link(view, "examples", "See where the selected head looks")
+
+
+def by_pattern(view: View, read: Read) -> None:
+    """Ask for a template on the user's text."""
+    name = st.selectbox(
+        "Pattern",
+        list(TEMPLATES),
+        key="pattern",
+        format_func=str.capitalize,
+        persist_state="session",
+        width=260,
+        help=HELP["pattern"],
+    )
+    _on_cells(view, read, search.template(name, read.tokens))
+
+
+def by_pair(view: View, read: Read) -> None:
+    """Ask for one pair of the user's text, chosen by name or by a click in the heat map."""
+    tokens = read.tokens
+    last = len(tokens) - 1
+    for key in ("dst", "src"):
+        st.session_state[key] = min(int(st.session_state[key]), last)
+    st.session_state["src"] = min(st.session_state["src"], st.session_state["dst"])
+    names = [f"{i} · {shown(text)}" for i, text in enumerate(tokens.texts)]
+    with st.container(horizontal=True):
+        dst = st.selectbox(
+            "From", range(len(tokens)), key="dst", format_func=names.__getitem__, width=220,
+            persist_state="session", help=HELP["dst"],
+        )  # fmt: skip
+        src = st.selectbox(
+            "To", range(dst + 1), key="src", format_func=names.__getitem__, width=220,
+            persist_state="session", help=HELP["src"],
+        )  # fmt: skip
+    _on_cells(view, read, search.pair(tokens, dst, src))
+
+
+def _on_cells(view: View, read: Read, cells: np.ndarray) -> None:
+    answers = find_heads(view.index.manifest, read.tokens, cells)
+    rows = int(cells.any(1).sum())
+    pairs = int(cells.sum())
+    what = "one pair" if pairs == 1 else f"{pairs:,} pairs in {rows:,} rows"
+    st.caption(
+        f"Share: the attention that the head puts on {what}, a row. Lift: that over what a head "
+        "that looks evenly would put there"
+        + (", which for a pair is its multiple." if pairs == 1 else ".")
+    )
+    _answers(view, answers, "share")
+    _marked(read.tokens, cells)
+
+
+def _answers(view: View, found: Sequence[TokenAnswer | CellsAnswer], by: str) -> None:
+    """The answers as a map of all heads and as a table of the best; a click selects a head."""
+    manifest = view.index.manifest
+    values = np.full((manifest.n_layers, manifest.n_heads), np.nan)
+    for one in found:
+        values[one.head.layer, one.head.head] = getattr(one, by)
+    left, right = st.columns([2, 1], gap="medium")
+    with left:
+        figure = charts.grid(
+            values,
+            view.head,
+            unit="lift" if by == "lift" else "share",
+            low_high=(0.0, None) if by == "lift" else (0.0, 1.0),
+        )
+        key = _key("map")
+
+        def clicked() -> None:
+            points = st.session_state[key].selection.points
+            if points:
+                _pick(HeadId(int(points[0]["y"]), int(points[0]["x"])))
+
+        st.plotly_chart(
+            figure, key=key, on_select=clicked, selection_mode="points", config=charts.config()
+        )
+    with right:
+        st.markdown(f"**Best {min(BEST, len(found))}**")
+        for one in found[:BEST]:
+            value = f"{one.lift:.1f}×" if by == "lift" else f"{one.share:.3f} · {one.lift:.1f}×"
+            st.button(
+                f"**{one.head}** {value}",
+                key=f"found {one.head}",
+                on_click=_pick,
+                args=(one.head,),
+                width="stretch",
+                type="primary" if one.head == view.head else "secondary",
+            )
+
+
+def _marked(tokens: Tokens, cells: np.ndarray) -> None:
+    """The first of the pairs asked for, in words."""
+    some = np.argwhere(cells)[:8]
+    named = [f"{shown(tokens.texts[dst])} → {shown(tokens.texts[src])}" for dst, src in some]
+    more = int(cells.sum()) - len(some)
+    st.caption(plain("The pairs: " + ", ".join(named) + (f", and {more:,} more" if more else "")))
+
+
+def _key(name: str) -> str:
+    return f"{name} {st.session_state.setdefault('_finds', 0)}"
+
+
+def _pick(head: HeadId) -> None:
+    """Select a head; the next map is a new one, without a selection."""
+    st.session_state["_finds"] = st.session_state.get("_finds", 0) + 1
+    select(head)

@@ -1,0 +1,37 @@
+"""Search: which heads of the model look at a token, make a pattern, or join a pair."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attn.ui import FINDS, View, read_text, run_page, searching
+
+TITLES = {"token": "Look at a token", "pattern": "Make a pattern", "pair": "Join a pair"}
+
+
+def body(view: View) -> None:
+    """The kind of question, the question, the heads."""
+    st.header("Which heads …", anchor=False)
+    kind = st.segmented_control(
+        "Which heads",
+        FINDS,
+        key="find",
+        format_func=TITLES.__getitem__,
+        persist_state="session",
+        label_visibility="collapsed",
+        required=True,
+    )
+    if kind == "token":
+        searching.by_token(view)
+        return
+    text = st.text_area("Your text", key="text", height=90, persist_state="session")
+    read = read_text(view.index, view.head, text)
+    if read is None:
+        return
+    if kind == "pattern":
+        searching.by_pattern(view, read)
+    else:
+        searching.by_pair(view, read)
+
+
+run_page("search", body)

@@ -1,0 +1,67 @@
+"""The Search page: three kinds of question, their answers, links, and what bad input gets."""
+
+from __future__ import annotations
+
+from attn.heads import HeadId
+from attn.index import Index
+from attn.search import by_token
+from tests.pages.conftest import Start, said
+
+
+def found(app: object) -> list[str]:
+    return [b.label for b in app.button if (b.key or "").startswith("found ")]  # type: ignore[attr-defined]
+
+
+def test_a_token(start: Start, index: Index) -> None:
+    app = start("search", find="token", looks=" the")
+    wanted = by_token(index, " the")
+    assert found(app) == [f"**{a.head}** {a.lift:.1f}×" for a in wanted]
+    app.button(key=f"found {wanted[-1].head}").click().run()
+    assert app.query_params["head"] == str(wanted[-1].head.head)
+    assert app.query_params["layer"] == str(wanted[-1].head.layer)
+    assert app.query_params["looks"] == " the"
+
+
+def test_no_such_token_is_said(start: Start) -> None:
+    app = start("search", find="token", looks="zebra")
+    assert any("No token of the corpus" in e.value for e in app.error)
+    assert not found(app)
+    app.text_input(key="looks").set_value("").run()
+    assert any("Write a token" in e.value for e in app.info)
+
+
+def test_a_pattern_on_the_users_text(start: Start) -> None:
+    app = start("search", find="pattern", pattern="previous token", text="on the cat, on the mat")
+    assert len(found(app)) == 8
+    app.selectbox(key="pattern").select("same token").run()
+    assert app.query_params["pattern"] == "same token"
+    assert len(found(app)) == 8
+
+
+def test_a_pattern_that_the_text_lacks(start: Start) -> None:
+    app = start("search", find="pattern", pattern="opening bracket", text="the cat sat on")
+    assert any("no such pair" in e.value for e in app.error)
+    assert not app.exception
+
+
+def test_a_pair(start: Start) -> None:
+    app = start("search", find="pair", dst=3, src=1, text="the cat sat on the mat")
+    assert len(found(app)) == 8
+    assert app.selectbox(key="dst").value == 3
+    app.selectbox(key="src").select(0).run()
+    assert app.query_params["src"] == "0"
+    assert not app.exception
+
+
+def test_places_beyond_the_text_are_brought_back(start: Start) -> None:
+    app = start("search", find="pair", dst=400, src=300, text="the cat sat")
+    assert not app.exception
+    assert app.selectbox(key="dst").value < 12
+    assert app.selectbox(key="src").value <= app.selectbox(key="dst").value
+
+
+def test_the_kind_of_question_is_a_choice(start: Start) -> None:
+    app = start("search")
+    assert app.query_params["find"] == "pattern"
+    assert "Which heads" in said(app)
+    assert HeadId(int(app.query_params["layer"]), int(app.query_params["head"]))
