@@ -184,11 +184,11 @@ def card(manifest: Manifest, name: str, path: str | None) -> str:
         "size": f"{size / 1e6:,.1f} MB",
         "identity": _code(manifest.identity),
     }
-    title = f"Attention heads of {model}"
+    title = "".join(char for char in f"Attention heads of {model}" if char.isprintable())
     return "\n".join(
         [
             "---",
-            f"pretty_name: {json.dumps(title)}",
+            f"pretty_name: {json.dumps(title, ensure_ascii=False)}",
             "tags:",
             "- attention",
             "- interpretability",

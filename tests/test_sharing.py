@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from attn.errors import AttnError, IndexDamaged, IndexMismatch, SharingError
 from attn.heads import HeadId
@@ -730,6 +731,11 @@ class TestCard:
         manifest = replace(read_manifest(index), model='a"`\n---\n|x| <b>')
         text = card(manifest, "me/heads", None)
         assert text.count("\n---\n") == 1
+        assert yaml.safe_load(text.split("---\n")[1]) == {
+            "pretty_name": 'Attention heads of a"`---|x| <b>',
+            "tags": ["attention", "interpretability"],
+            "viewer": False,
+        }
         assert '| model | `a" --- x <b>` |' in text
 
 
