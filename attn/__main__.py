@@ -16,6 +16,7 @@ from attn.describe.cli import add_to
 from attn.errors import AttnError, QueryError, ScanError
 from attn.heads import Example, HeadId
 from attn.index import BANDS, Index, Ranking
+from attn.sharing import Received
 
 app = typer.Typer(
     add_completion=False,
@@ -32,6 +33,8 @@ Destination = Annotated[str | None, typer.Option(help="Only this destination tok
 Regex = Annotated[
     bool, typer.Option("--regex", help="--token and --destination are regular expressions.")
 ]
+Out = Annotated[Path | None, typer.Option(help="Where to put the index's folder.")]
+Repository = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A dataset of the Hub.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 
 
@@ -80,7 +83,7 @@ def scan(
     seed: Annotated[int, typer.Option(help="Seed of the random samples.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    out: Annotated[Path | None, typer.Option(help="Where to put the index's folder.")] = None,
+    out: Out = None,
 ) -> None:
     """Run a model over a corpus once and print the folder of the index."""
     from attn.corpus import load_corpus
@@ -295,7 +298,7 @@ def summary(index: IndexPath, head: Head) -> None:
 @app.command()
 def merge(
     indexes: Annotated[list[Path], typer.Argument(metavar="INDEX...", help="Parts of a corpus.")],
-    out: Annotated[Path | None, typer.Option(help="Where to put the index's folder.")] = None,
+    out: Out = None,
 ) -> None:
     """Join indexes of parts of a corpus into what one scan of the whole gives."""
     from attn.config import settings
@@ -313,7 +316,82 @@ def verify(index: IndexPath) -> None:
     print("Every file is as it was written.")
 
 
+@app.command("export")
+def export_command(
+    index: IndexPath,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write, like a.tar.")],
+) -> None:
+    """Write an index into one file, to hand on. Descriptions beside the index are not part of it.
+
+    They have an export of their own: `descriptions INDEX --json`.
+    """
+    from attn.sharing import export_index
+
+    print(export_index(index, file))
+
+
+@app.command("import")
+def import_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A file that `export` wrote.")],
+    out: Out = None,
+) -> None:
+    """Check an exported index to the byte and print the folder that it is in then."""
+    from attn.config import settings
+    from attn.sharing import import_index
+
+    _print_received(import_index(file, out or settings().indexes))
+
+
+@app.command()
+def push(
+    index: IndexPath,
+    name: Repository,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make the repository private, where it is made.")
+    ] = False,
+    path: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A folder of the repository.")
+    ] = None,
+) -> None:
+    """Put an index into a dataset repository of the Hugging Face Hub, in one commit.
+
+    The corpus's texts are part of an index, and its descriptions are not.
+    """
+    from attn.config import load_environment
+    from attn.pushing import push_index
+
+    load_environment()
+    print(push_index(index, name, private=private, path=path, say=_say))
+
+
+@app.command()
+def pull(
+    name: Repository,
+    revision: Annotated[str | None, typer.Option(help="A branch, tag or commit.")] = None,
+    path: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A folder of the repository.")
+    ] = None,
+    out: Out = None,
+) -> None:
+    """Get an index from the Hugging Face Hub, check it, and print the folder that it is in then."""
+    from attn.config import settings
+    from attn.pushing import pull_index
+
+    where = out or settings().indexes
+    _print_received(pull_index(name, where, revision=revision, path=path, say=_say))
+
+
 add_to(app)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def _print_received(received: Received) -> None:
+    if not received.new:
+        _say("The index is there already.")
+    print(received.folder)
 
 
 def _show(path: Path, head: str, as_json: bool, query: Callable[[Index, HeadId], Ranking]) -> None:

@@ -13,6 +13,7 @@ AttnError
 │   └── IndexMismatch                 it was made by another version or for another model
 ├── QueryError(ValueError)            a question the index has no answer to
 ├── ScanError(RuntimeError)           a scan that cannot be done as asked
+├── SharingError(RuntimeError)        an index that cannot be sent or fetched
 └── DescribeError(RuntimeError)       a description or a score that cannot be had
     ├── DescriptionStoreError         the kept descriptions cannot be read or written
     ├── BudgetSpent                   the tokens allowed are used up
@@ -96,6 +97,10 @@ class QueryError(AttnError, ValueError):
 
 class ScanError(AttnError, RuntimeError):
     """A scan that cannot be done as asked."""
+
+
+class SharingError(AttnError, RuntimeError):
+    """An index that cannot be sent or fetched."""
 
 
 class DescribeError(AttnError, RuntimeError):

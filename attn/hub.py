@@ -1,7 +1,8 @@
-"""Datasets of the Hugging Face Hub, streamed row by row. Only attn/corpus.py reads them.
+"""Datasets of the Hugging Face Hub, streamed row by row, and its errors in one sentence each.
 
-No code of a dataset is ever run. A dataset is pinned to a commit before it is read, so that its
-name makes the same corpus again.
+Only attn/corpus.py reads datasets; attn/pushing.py shares the errors. No code of a dataset is ever
+run. A dataset is pinned to a commit before it is read, so that its name makes the same corpus
+again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from attn.errors import CorpusError
+from attn.errors import AttnError, CorpusError
 from attn.readers import FIELDS_SHOWN, no_field
 
 SECONDS = 10.0  # that the Hub has for an answer
@@ -26,6 +27,40 @@ _NAME = re.compile(
     r"(@(?P<revision>[^#:]+))?(\#(?P<split>[^:]+))?(:(?P<field>.+))?",
     re.ASCII,
 )
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What the Hub's errors are called where they happen, after the dataset's name.
+
+    ``error`` is raised with the remedies when the Hub is switched off (``offline``), when it shows
+    no such dataset (``missing``), does not let in (``refused``) or does not answer
+    (``unreachable``), and when the reason is another (``failed``, of which ``{reason}`` is part);
+    ``cannot`` says what did not come to be.
+    """
+
+    error: type[AttnError]
+    offline: str
+    missing: str
+    refused: str
+    unreachable: str
+    failed: str
+    cannot: str = "cannot be had"
+    nothing: str | None = None
+
+
+_CORPUS = Wording(
+    CorpusError,
+    offline="is no file here, and Hub datasets are off while HF_HUB_OFFLINE is set: "
+    "unset it, or name a file.",
+    missing="is neither a file nor a dataset that the Hub shows you: check the name, "
+    "or log in with `hf auth login` if it is private.",
+    refused="log in with `hf auth login`",
+    unreachable="check the connection, or name a file",
+    failed="cannot be read ({reason}): name another dataset or configuration.",
+    nothing="holds no files of text that can be read: name another dataset.",
+)
+
 _QUIET_LOCK = threading.Lock()
 _quiet_depth = 0
 _quiet_stack = ExitStack()
@@ -65,7 +100,7 @@ def pin(name: HubName) -> HubName:
         with _quiet():
             info = HfApi().dataset_info(name.id, revision=name.revision, timeout=SECONDS)
     except Exception as error:
-        raise _explain(name, error, unreachable=True) from error
+        raise explain(name.id, name.revision, error, _CORPUS, unreachable=True) from error
     return HubName(name.id, name.config, info.sha or name.revision, name.split, name.field)
 
 
@@ -87,7 +122,7 @@ def rows(name: HubName, field: str, batch: int) -> Iterator[dict[str, Any]]:
     except CorpusError:
         raise
     except Exception as error:
-        raise _explain(name, error) from error
+        raise explain(name.id, name.revision, error, _CORPUS) from error
 
 
 def _stream(name: HubName, field: str, batch: int) -> Any:
@@ -158,50 +193,61 @@ def _parquet_tables(
                 yield Key(i, j), builder._cast_table(pa.Table.from_batches([some]))
 
 
-def _explain(name: HubName, error: Exception, unreachable: bool = False) -> CorpusError:
+def explain(
+    name: str,
+    revision: str | None,
+    error: BaseException,
+    wording: Wording,
+    *,
+    unreachable: bool = False,
+) -> AttnError:
     """One sentence for whatever the libraries raised, with its remedy."""
     from huggingface_hub import constants, errors
     from huggingface_hub.utils import httpx  # type: ignore[attr-defined]
 
-    def about(text: str) -> CorpusError:
-        return CorpusError(f"{name.id} {text}")
+    def about(text: str) -> AttnError:
+        return wording.error(f"{name} {text}")
 
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, errors.OfflineModeIsEnabled):
-            return about(
-                "is no file here, and Hub datasets are off while HF_HUB_OFFLINE is set: "
-                "unset it, or name a file."
-            )
+            return about(wording.offline)
         # The loader says of some errors only in words what they were.
         if isinstance(cause, errors.GatedRepoError) or " is a gated dataset" in str(cause):
             return about(
-                f"is a gated dataset: ask for access at {constants.ENDPOINT}/datasets/{name.id}, "
+                f"is a gated dataset: ask for access at {constants.ENDPOINT}/datasets/{name}, "
                 f"then log in with `hf auth login`."
             )
         if isinstance(cause, errors.RevisionNotFoundError):
-            return about(f"has no revision {name.revision!r}: name a branch, tag or commit of it.")
+            return about(f"has no revision {revision!r}: name a branch, tag or commit of it.")
         if isinstance(cause, errors.RepositoryNotFoundError | errors.HFValidationError):
-            return about(
-                "is neither a file nor a dataset that the Hub shows you: check the name, "
-                "or log in with `hf auth login` if it is private."
-            )
+            return about(wording.missing)
         if isinstance(cause, RuntimeError) and "scripts are no longer" in str(cause):
             return about("needs a script of its own, which is never run: name another dataset.")
         if isinstance(cause, errors.HfHubHTTPError) and cause.response is not None:
             status = cause.response.status_code
-            remedy = "log in with `hf auth login`" if status in (401, 403) else "try again later"
-            return about(f"cannot be had, the Hub answers {status}: {remedy}.")
+            remedy = wording.refused if status in (401, 403) else "try again later"
+            said = " ".join((cause.server_message or "").split())[:200].rstrip(".")
+            answers = f"{status} ({said})" if said else f"{status}"
+            return about(f"{wording.cannot}, the Hub answers {answers}: {remedy}.")
         if unreachable or isinstance(cause, httpx.TransportError | ConnectionError | TimeoutError):
             return about(
-                f"cannot be had, {constants.ENDPOINT} does not answer or breaks off: "
-                f"check the connection, or name a file."
+                f"{wording.cannot}, {constants.ENDPOINT} does not answer or breaks off: "
+                f"{wording.unreachable}."
             )
-        if isinstance(cause, FileNotFoundError):
-            return about("holds no files of text that can be read: name another dataset.")
+        if isinstance(cause, FileNotFoundError) and wording.nothing:
+            return about(wording.nothing)
         cause = cause.__cause__ or cause.__context__
     reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(".")
-    return about(f"cannot be read ({reason}): name another dataset or configuration.")
+    return about(wording.failed.format(reason=reason))
+
+
+@contextmanager
+def quiet_client(seconds: float) -> Iterator[None]:
+    """In here the Hub's client prints nothing and waits so long for an answer."""
+    with ExitStack() as stack:
+        _quiet_client(stack, seconds)
+        yield
 
 
 @contextmanager
@@ -226,21 +272,32 @@ def _quiet() -> Iterator[None]:
 
 def _set_quiet(stack: ExitStack) -> None:
     import datasets
-    import huggingface_hub.utils as hub
+
+    _quiet_client(stack, SECONDS)
 
     def put(owner: object, attribute: str, value: object) -> None:
         stack.callback(setattr, owner, attribute, getattr(owner, attribute))
         setattr(owner, attribute, value)
 
-    put(hub.get_session(), "timeout", SECONDS)  # type: ignore[attr-defined]
     for read_or_open in ("READ", "OPEN"):
         put(datasets.config, f"STREAMING_{read_or_open}_MAX_RETRIES", 1)  # the client has its own
         put(datasets.config, f"STREAMING_{read_or_open}_RETRY_INTERVAL", 1)
     put(datasets.config, "STREAMING_READ_SERVER_UNAVAILABLE_RETRY_INTERVAL", 5)
-    for logs in (datasets.logging, hub.logging):
-        stack.callback(logs.set_verbosity, logs.get_verbosity())
-        logs.set_verbosity(logs.CRITICAL)
-    for bars in (datasets, hub):
-        if not bars.are_progress_bars_disabled():
-            stack.callback(bars.enable_progress_bars)
-            bars.disable_progress_bars()
+    _without_output(stack, datasets, datasets.logging)
+
+
+def _quiet_client(stack: ExitStack, seconds: float) -> None:
+    import huggingface_hub.utils as hub
+
+    session = hub.get_session()  # type: ignore[attr-defined]
+    stack.callback(setattr, session, "timeout", session.timeout)
+    session.timeout = seconds
+    _without_output(stack, hub, hub.logging)
+
+
+def _without_output(stack: ExitStack, bars: Any, logs: Any) -> None:
+    stack.callback(logs.set_verbosity, logs.get_verbosity())
+    logs.set_verbosity(logs.CRITICAL)
+    if not bars.are_progress_bars_disabled():
+        stack.callback(bars.enable_progress_bars)
+        bars.disable_progress_bars()

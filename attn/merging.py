@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from attn.assembly import index_folder, publish, ready, write_index
+from attn.assembly import write_index
 from attn.errors import IndexMismatch, ScanError
 from attn.index import Index
 from attn.layers import Frame, Windows, head_counts, read_layer
 from attn.parts import LayerPart, Limits, merge
+from attn.publishing import index_folder, publish, ready
 from attn.store import (
     DocumentWriter,
     Manifest,

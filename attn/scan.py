@@ -21,7 +21,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from attn.assembly import index_folder, publish, ready, write_index
+from attn.assembly import write_index
 from attn.attention import Reading
 from attn.batch import Batch, Entry
 from attn.calling import make_callable
@@ -31,6 +31,7 @@ from attn.errors import EmptyCorpus, ScanError
 from attn.heads import Tokens
 from attn.model import ModelSession
 from attn.parts import LayerPart, Limits, merge
+from attn.publishing import index_folder, publish, ready
 from attn.repeated import measure_random
 from attn.shards import READING, Shards, failing_in_words, remove_old, take_over
 from attn.store import (

@@ -302,23 +302,41 @@ def read_manifest(folder: Path) -> Manifest:
     """
     try:
         text = (folder / MANIFEST).read_text()
-        values = json.loads(text)
     except (FileNotFoundError, NotADirectoryError):
         raise IndexMissing(
             f"There is no index at {folder}: make one with `python -m attn scan`."
         ) from None
     except (OSError, ValueError) as error:
         raise IndexDamaged(f"The manifest of {folder} is broken: scan again.") from error
+    manifest = parse_manifest(text, folder)
+    for name, (size, _, _) in manifest.files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise IndexDamaged(
+                f"File {name} of the index {folder.name} is missing or cut: scan again."
+            )
+    return manifest
+
+
+def parse_manifest(text: str, folder: Path, remedy: str = "scan again") -> Manifest:
+    """A manifest from its text; ``folder`` and ``remedy`` are for the errors to name.
+
+    Raises :class:`IndexMismatch`, :class:`IndexDamaged`.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise IndexDamaged(f"The manifest of {folder} is broken: {remedy}.") from error
     found = values.get("format") if isinstance(values, dict) else None
     if found != FORMAT:
         raise IndexMismatch(
             f"The index {folder.name} has format {found}, this version reads {FORMAT}: scan again."
         )
     if values.pop("seal", None) is None or sealed(values) != text:
-        raise IndexDamaged(f"The manifest of {folder} is broken: scan again.")
+        raise IndexDamaged(f"The manifest of {folder} is broken: {remedy}.")
     wanted = {field.name for field in fields(Manifest)}
     if set(values) != wanted:
-        raise IndexDamaged(f"The manifest of {folder} lacks or adds fields: scan again.")
+        raise IndexDamaged(f"The manifest of {folder} lacks or adds fields: {remedy}.")
     try:
         for name in ("notices", "groups", "without_attention"):
             values[name] = tuple(values[name])
@@ -330,15 +348,8 @@ def read_manifest(folder: Path) -> Manifest:
             ):
                 raise TypeError(field.name)
     except (TypeError, AttributeError, ValueError) as error:
-        raise IndexDamaged(f"The manifest of {folder} is broken: scan again.") from error
-    manifest = Manifest(**values)
-    for name, (size, _, _) in manifest.files.items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            raise IndexDamaged(
-                f"File {name} of the index {folder.name} is missing or cut: scan again."
-            )
-    return manifest
+        raise IndexDamaged(f"The manifest of {folder} is broken: {remedy}.") from error
+    return Manifest(**values)
 
 
 def verify(folder: Path) -> None:

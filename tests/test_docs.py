@@ -17,6 +17,7 @@ import pytest
 
 from attn.corpus import load_corpus
 from attn.index import Index
+from tests.conftest import contents
 from tests.describe.scripted import Handler, Scripted
 from tests.e2e.conftest import serve
 
@@ -73,7 +74,26 @@ def test_a_description(command: str, sample_index: Path, model_env: dict[str, st
     assert "What does this head do?" in out if "--dry-run" in command else "Attends to" in out
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "INDEX" in c and c not in DESCRIBE])
+SHARE = [c for c in COMMANDS if re.search("attn (export|import) ", c)]
+
+
+def test_an_index_is_shared(sample_index: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """As a file there and back; test_sharing.py has the commands that take the Hub."""
+    export, back = (
+        command.replace("heads.tar", str(tmp_path / "heads.tar")).replace(
+            "elsewhere", str(tmp_path / "elsewhere")
+        )
+        for command in SHARE
+    )
+    assert run(export, sample_index, env).strip() == str(tmp_path / "heads.tar")
+    folder = Path(run(back, None, env).strip())
+    assert folder == tmp_path / "elsewhere" / sample_index.name
+    assert contents(folder) == contents(sample_index)
+
+
+@pytest.mark.parametrize(
+    "command", [c for c in COMMANDS if "INDEX" in c and c not in DESCRIBE + SHARE]
+)
 def test_a_question_to_an_index(command: str, sample_index: Path, env: dict[str, str]) -> None:
     out = run(command, sample_index, env)
     assert out.strip()
@@ -83,7 +103,11 @@ def test_a_question_to_an_index(command: str, sample_index: Path, env: dict[str,
 
 @pytest.mark.parametrize(
     "command",
-    [c for c in COMMANDS if c.startswith("python -m") and not re.search("INDEX|PART|--shard", c)],
+    [
+        c
+        for c in COMMANDS
+        if c.startswith("python -m") and not re.search("INDEX|PART|--shard", c) and c not in SHARE
+    ],
 )
 def test_fetch_and_scan(command: str, env: dict[str, str]) -> None:
     folder = Path(run(command, None, env).strip().splitlines()[-1])
