@@ -65,6 +65,7 @@ class ModelSession:
         self._lock = threading.Lock()
         self._text_lock = threading.Lock()
         self._iterating: int | None = None
+        self._reading = threading.Lock()  # around every change of it
         self._visible: dict[int, dict[int, Tensor]] = {}
         self._watch = Watch(name, values=self._values)
         firsts = tokenizer.bos_token_id, tokenizer.cls_token_id  # the Bridge sets what it lacks
@@ -196,18 +197,21 @@ class ModelSession:
         try:
             while True:
                 ready.acquire()
-                self._iterating = reader
                 item = box.pop()
                 if item is None:
                     return
                 if isinstance(item, BaseException):
                     raise item
+                with self._reading:  # the worker holds the session and waits
+                    self._iterating = reader
                 yield item.layer, item.pattern
                 del item
                 go.release()
         finally:
             closed = True
-            self._iterating = None
+            with self._reading:  # another reader may have the session by now
+                if self._iterating == reader:
+                    self._iterating = None
             go.release()
             worker.join()
 

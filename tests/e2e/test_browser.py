@@ -47,6 +47,7 @@ def expect_rows(page: Page, ranking: Ranking) -> None:
         expect(heads.nth(place)).to_contain_text(f"document {example.document},")
         expect(heads.nth(place).locator(".attn-token").first).to_have_text(shown(example.token))
         marked = texts.nth(place).locator(".attn-src").first
+        expect(marked).to_have_text(shown(example.token, " "))
         assert marked.text_content() == shown(example.token, " ")
 
 
