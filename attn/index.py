@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from attn import store
 from attn.errors import IndexDamaged, QueryError
 from attn.heads import Example, HeadId, Window
-from attn.metrics import DISTANCES, METRICS, PARTS, SUMS, WRITE_SUMS, values_of
+from attn.metrics import DISTANCES, FIXED, METRICS, PARTS, SCALES, SUMS, WRITE_SUMS, values_of
 from attn.query import HeadPairs, Ranking, first_of_each
 from attn.scores import BANDS, LISTS, SCORES
 from attn.store import MANIFEST, PAIR_GROUP, Manifest, read_manifest, verify
@@ -26,11 +26,6 @@ from attn.tables import table
 __all__ = [
     "BANDS", "LISTS", "Index", "Manifest", "Ranking", "TokenRow", "find_indexes", "verify",
 ]  # fmt: skip
-
-_FIXED = 2.0**32  # as the tally has it: see attn.tally
-_SCALES = {
-    "entropy": 2.0**28, "entropy_most": 2.0**28, "distance": 2.0**16, "distance_squared": 2.0**8,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -152,7 +147,7 @@ class Index:
         none = np.full_like(rows, np.nan)
         means = {}
         for i, name in enumerate(SUMS):
-            total = self._heads["sums"][..., i] / _SCALES.get(name, _FIXED)
+            total = self._heads["sums"][..., i] / SCALES.get(name, FIXED)
             means[name] = np.divide(total, rows, out=none.copy(), where=rows > 0)
         left_out = () if self.manifest.write else WRITE_SUMS
         found = {}
@@ -206,13 +201,13 @@ class Index:
         rows = self.rows(head)
         if not rows:
             return dict.fromkeys(PARTS, float("nan"))
-        shares = self._heads["parts"][head.layer, head.head] / _FIXED / rows
+        shares = self._heads["parts"][head.layer, head.head] / FIXED / rows
         return dict(zip(PARTS, [*map(float, shares), float(1 - shares.sum())], strict=True))
 
     def distances(self, head: HeadId) -> tuple[np.ndarray, np.ndarray]:
         """Where each bin of distance begins, and the share of the mass in it: (bin,), (bin,)."""
         rows = max(self.rows(head), 1)
-        mass = self._heads["distances"][head.layer, head.head] / _FIXED / rows
+        mass = self._heads["distances"][head.layer, head.head] / FIXED / rows
         return np.array(DISTANCES), mass
 
     def attention_counts(self, head: HeadId) -> np.ndarray:
@@ -274,7 +269,7 @@ class Index:
     def sources(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
         """What the head gave each token of the whole corpus, the largest mass first."""
         self._check(head)
-        return self._token_rows(head, "source", self.uniform(head.layer) / _FIXED, n)
+        return self._token_rows(head, "source", self.uniform(head.layer) / FIXED, n)
 
     def destinations(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
         """From which tokens the head looks elsewhere than at the first position, most first."""
@@ -288,7 +283,7 @@ class Index:
     def source_masses(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Of every head, the numbers of the tokens it saw, and the attention it gave them."""
         for _, columns in self._all_tokens():
-            yield columns["token"], columns["source_mass"] / _FIXED
+            yield columns["token"], columns["source_mass"] / FIXED
 
     def given(self, text: str, *, regex: bool = False) -> Given:
         """What every head gave the tokens that read exactly so, or that the expression finds.
@@ -307,17 +302,17 @@ class Index:
         pairs = np.zeros(shape, np.int64)
         for head, columns in self._all_tokens():
             some, at = wanted[columns["token"]], (head.layer, head.head)
-            whole[at] = columns["source_mass"].sum() / _FIXED
-            mass[at] = columns["source_mass"][some].sum() / _FIXED
+            whole[at] = columns["source_mass"].sum() / FIXED
+            mass[at] = columns["source_mass"][some].sum() / FIXED
             pairs[at] = columns["source_pairs"][some].sum()
-            even[at] = self.uniform(head.layer)[wanted].sum() / _FIXED
+            even[at] = self.uniform(head.layer)[wanted].sum() / FIXED
         return Given(self._vocabulary["text"][wanted].tolist(), mass, whole, even, pairs)
 
     def _token_rows(
         self, head: HeadId, side: str, even: np.ndarray, n: int | None
     ) -> list[TokenRow]:
         table = self._tokens(head)
-        mass = table[f"{side}_mass"] / _FIXED
+        mass = table[f"{side}_mass"] / FIXED
         rows = []
         for i in np.lexsort((table["token"], -mass))[:n]:
             token = int(table["token"][i])

@@ -199,6 +199,18 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return share
 
 
+FIXED = 2.0**32
+"""A sum of 1.0 in fixed point."""
+
+SCALES = {
+    "entropy": 2.0**28,
+    "entropy_most": 2.0**28,
+    "distance": 2.0**16,
+    "distance_squared": 2.0**8,
+}
+"""The same for the sums that are no shares of attention and grow faster."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A per-head number, as pages and the CLI name it.

@@ -113,12 +113,6 @@ class Best:
     place: Tensor
     attention: Tensor
 
-    @classmethod
-    def empty(cls, device: str = "cpu") -> Best:
-        """No pairs."""
-        whole = [torch.zeros(0, dtype=torch.int64, device=device) for _ in range(3)]
-        return cls(*[*whole, torch.zeros(0, device=device)])
-
     def __len__(self) -> int:
         return len(self.key)
 
@@ -153,9 +147,9 @@ class Table:
     maximum: Tensor
 
     @classmethod
-    def zeros(cls, n_heads: int, n_tokens: int, device: str = "cpu") -> Table:
+    def zeros(cls, n_heads: int, n_tokens: int) -> Table:
         """Nothing yet."""
-        whole = torch.zeros((n_heads, n_tokens), dtype=torch.int64, device=device)
+        whole = torch.zeros((n_heads, n_tokens), dtype=torch.int64)
         return cls(whole, whole.clone(), whole.float())
 
     def add(self, where: Tensor, pairs: Tensor, mass: Tensor, maximum: Tensor) -> None:

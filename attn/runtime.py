@@ -2,8 +2,9 @@
 
 The pattern of a layer is megabytes that are freed before the next one is made. By default glibc
 gives such memory back to the system, and every page of it is mapped and zeroed again when it is
-next used: about a tenth of a forward pass. And GNU OpenMP's threads wait for work by spinning for
-many milliseconds, on the very cores that tally the layer meanwhile.
+next used. And GNU OpenMP's threads wait for work by spinning, on the very cores that tally the
+layer meanwhile. benchmarks/scan.py measures a scan with both told; set the two variables that
+:func:`prepare` names to see it without.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 
 KEPT = 1 << 30  # bytes that may lie unused at the end of the heap
 MAPPED = 1 << 25  # bytes from which an allocation is mapped by itself: the most glibc takes
-SPINS = "10000"  # half a millisecond, more than lies between two operations of a forward pass
+SPINS = "10000"  # enough to bridge two operations of a forward pass, a thirtieth of the default
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h's numbers
 

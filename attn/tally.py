@@ -15,20 +15,18 @@ from torch import Tensor
 
 from attn.batch import Batch
 from attn.lists import Found, Lists, TokenLists
-from attn.metrics import ATTENTION_BINS, DISTANCES, OFFSET_SUMS, PAIR_SUMS, PARTS, SUMS
+from attn.metrics import (
+    ATTENTION_BINS,
+    DISTANCES,
+    FIXED,
+    OFFSET_SUMS,
+    PAIR_SUMS,
+    PARTS,
+    SCALES,
+    SUMS,
+)
 from attn.parts import LayerPart, Limits, Table
 from attn.reduction import Reduced, in_parts, reduce_pattern
-
-FIXED = 2.0**32
-"""A sum of 1.0 in fixed point."""
-
-SCALES = {
-    "entropy": 2.0**28,
-    "entropy_most": 2.0**28,
-    "distance": 2.0**16,
-    "distance_squared": 2.0**8,
-}
-"""The same for the sums that are no shares of attention and grow faster."""
 
 
 class LayerTally:

@@ -196,7 +196,10 @@ class TestCommand:
         assert [(r["layer"], r["head"], r["lift"]) for r in rows] == [
             (a.head.layer, a.head.head, a.lift) for a in wanted
         ]
-        assert " the" not in attn("find", index.path, "--token", " the").stderr
+        lines = attn("find", index.path, "--token", " the", "-n", "3").stdout.splitlines()
+        assert [line.split()[:2] for line in lines] == [
+            [str(a.head), f"{a.lift:.2f}×"] for a in wanted
+        ]
 
     @pytest.mark.parametrize(
         "question", [["--pattern", "induction"], ["--pair", "4,0"]], ids=["pattern", "pair"]

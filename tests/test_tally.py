@@ -11,11 +11,11 @@ import torch
 
 from attn import reduction
 from attn.batch import Batch, Entry
-from attn.metrics import METRICS, PARTS, SUMS, of_rows, values_of
+from attn.metrics import FIXED, METRICS, PARTS, SCALES, SUMS, of_rows, values_of
 from attn.ordering import pair_hashes
 from attn.parts import Limits, merge
 from attn.scores import LISTS
-from attn.tally import FIXED, SCALES, LayerTally
+from attn.tally import LayerTally
 from tests import oracle, oracle_tables
 from tests.patterns import identity, looks_at, previous, rest, uniform
 from tests.scanned import ROW_METRICS

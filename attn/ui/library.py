@@ -151,19 +151,15 @@ def find_heads(manifest: Manifest, tokens: Tokens, cells: np.ndarray) -> list[Ce
     Raises IndexMismatch as :func:`read_layer` does, QueryError for cells that no head can see.
     """
     ids = tuple(int(i) for i in tokens.ids)
-    places = tuple(map(tuple, np.argwhere(cells).tolist()))
-    return _find_heads(manifest.model, manifest.dtype, manifest.weights, ids, places)
+    return _find_heads(manifest.model, manifest.dtype, manifest.weights, ids, cells)
 
 
 @st.cache_resource(max_entries=24, show_spinner=False)
 def _find_heads(
-    model: str, dtype: str, weights: str, ids: tuple[int, ...], places: tuple[tuple[int, ...], ...]
+    model: str, dtype: str, weights: str, ids: tuple[int, ...], cells: np.ndarray
 ) -> list[CellsAnswer]:
     from attn.search import by_cells
 
     session = models().get(model, dtype=dtype)
     session.need_weights(weights)
-    cells = np.zeros((len(ids), len(ids)), bool)
-    for dst, src in places:
-        cells[dst, src] = True
     return by_cells(session, ids, cells)

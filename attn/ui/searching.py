@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import streamlit as st
 
 from attn import charts, search
 from attn.heads import HeadId, Tokens
+from attn.index import Index
 from attn.search import TEMPLATES, CellsAnswer, TokenAnswer
 from attn.texts import shown
 from attn.ui.library import find_heads
@@ -55,7 +57,8 @@ def by_token(view: View) -> None:
     if not text:
         st.info("Write a token above, like ‘ not’ with its space.", icon=":material/edit_note:")
         return
-    found = search.by_token(view.index, text, regex=regex)
+    index = view.index
+    found = _by_token(index.path, index.manifest.identity, text, regex, index)
     if not found:
         st.info("No head gave these tokens the attention of a whole row: too little to rank by.")
         return
@@ -66,6 +69,13 @@ def by_token(view: View) -> None:
     )
     _answers(view, found, "lift")
     page_link(view, "examples", "See where the selected head looks")
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _by_token(
+    path: Path, identity: str, text: str, regex: bool, _index: Index
+) -> list[TokenAnswer]:
+    return search.by_token(_index, text, regex=regex)
 
 
 def by_pattern(view: View, read: Read) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from attn.heads import HeadId
 from attn.index import Index
 from attn.search import by_token
 from tests.pages.conftest import Start, said
@@ -64,4 +63,6 @@ def test_the_kind_of_question_is_a_choice(start: Start) -> None:
     app = start("search")
     assert app.query_params["find"] == "pattern"
     assert "Which heads" in said(app)
-    assert HeadId(int(app.query_params["layer"]), int(app.query_params["head"]))
+    app.segmented_control(key="find").set_value("token").run()
+    assert app.query_params["find"] == "token"
+    assert app.text_input(key="looks").value == " not"
