@@ -64,8 +64,7 @@ def by_token(view: View) -> None:
         return
     st.caption(
         "Lift: the attention that the head gave the token over what a head that looks evenly would "
-        "have given it, over the whole corpus. Share: of all that the head gives beyond the first "
-        "position."
+        "have given it, over the whole corpus. An empty cell: less than one row's worth in all."
     )
     _answers(view, found, "lift")
     page_link(view, "examples", "See where the selected head looks")
