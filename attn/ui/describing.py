@@ -15,11 +15,12 @@ from attn.describe.score import Result
 from attn.describe.servers import Server
 from attn.describe.store import Descriptions
 from attn.describe.trial import Cost, Plan, by_rules, cost, questions, trial
-from attn.errors import DescribeError
+from attn.errors import DescribeError, NoServer
 from attn.heads import HeadId
 from attn.index import Index
 from attn.summary import summary as sentences
 from attn.ui.jobs import Job, Report, talks
+from attn.ui.language import current
 from attn.ui.notices import fail, plain, warn
 from attn.ui.scores import METHODS, show_report, show_results
 from attn.ui.sidebar import View
@@ -93,7 +94,12 @@ def describe_button(view: View, server: Server | None, drafted: Draft) -> None:
     )  # fmt: skip
 
 
-def _describe(index: Index, server: Server, drafted: Draft, name: str) -> None:
+def _describe(index: Index, drawn: Server, drafted: Draft, name: str) -> None:
+    try:
+        server = current(drawn)
+    except NoServer:  # the fields say why
+        return
+
     def work(report: Report) -> str:
         from attn.describe.client import Client
 
@@ -172,9 +178,13 @@ def cost_note(view: View) -> None:
 
 
 def _test(
-    view: View, server: Server, text: str, found: Description | None, name: str, asked: Plan
+    view: View, drawn: Server, text: str, found: Description | None, name: str, asked: Plan
 ) -> None:
     index = view.index
+    try:
+        server = current(drawn)
+    except NoServer:  # the fields say why
+        return
 
     def work(report: Report) -> str:
         from attn.describe.client import Client

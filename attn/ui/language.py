@@ -18,6 +18,7 @@ from attn.ui.notices import fail, plain, sentence, warn
 
 ENVIRONMENT, HERE, OTHER = "From the environment", "On this machine", "Another address"
 SERVE = "serve"
+_FIELDS = ("url", "model", "key")
 
 
 class _Shelf:
@@ -78,10 +79,26 @@ def _typed(name: str) -> Server | None:
             "Key", key=f"_llm_key {name}", type="password", persist_state="session",
             autocomplete="off", help="Sent to this address alone, and kept nowhere.",
         )  # fmt: skip
-    server = Server(url or "", model or "", Secret((key or "").strip()))
+    server = _entered(url, model, key)
     if server.key and not server.local and not server.url.startswith("https:"):
         warn(f"The key would go to {server.host} unencrypted: use an address with https.")
     return server
+
+
+def _entered(url: str | None, model: str | None, key: str | None) -> Server:
+    return Server(url or "", model or "", Secret((key or "").strip()))
+
+
+def current(drawn: Server) -> Server:
+    """``drawn`` as its fields have it by now, for what a click does.
+
+    A click may come in one run with the last field typed, after the page was drawn without it.
+    Raises NoServer where the fields name no server any more.
+    """
+    name = st.session_state.get("_llm")
+    if name in (None, ENVIRONMENT, HERE):
+        return drawn
+    return _entered(*(st.session_state.get(f"_llm_{part} {name}") for part in _FIELDS))
 
 
 def _here() -> Server | None:

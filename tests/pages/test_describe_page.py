@@ -249,6 +249,33 @@ def test_a_server_typed_for_this_session(page: Start, index: Index, server: Scri
     assert "_llm" not in str(dict(app.query_params))
 
 
+def test_a_key_typed_right_before_the_click_goes_along(
+    page: Start, index: Index, server: Scripted
+) -> None:
+    app = page()
+    app.selectbox(key="_llm").select("Another address").run()
+    app.text_input(key="_llm_url Another address").set_value(server.url).run()
+    app.text_input(key="_llm_model Another address").set_value("mine").run()
+    app.text_input(key="_llm_key Another address").set_value(KEY)
+    app.button(key="describe_it").click().run()  # both in one run
+    finish(app, "describe", index)
+    assert server.requests[0][0]["Authorization"] == f"Bearer {KEY}"
+
+
+def test_an_address_emptied_right_before_the_click_sends_nothing(
+    page: Start, index: Index, server: Scripted
+) -> None:
+    app = page()
+    app.selectbox(key="_llm").select("Another address").run()
+    app.text_input(key="_llm_url Another address").set_value(server.url).run()
+    app.text_input(key="_llm_model Another address").set_value("mine").run()
+    app.text_input(key="_llm_url Another address").set_value("")
+    app.button(key="describe_it").click().run()
+    assert "address is not one" in said(app)
+    time.sleep(1)  # what is sent is sent by a thread
+    assert not server.requests
+
+
 def test_a_key_over_plain_http_is_warned_of(page: Start, server: Scripted) -> None:
     app = page()
     app.selectbox(key="_llm").select("Another address").run()
