@@ -23,6 +23,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -81,10 +82,11 @@ class Shards:
     def layer(self, number: int, layer: int) -> LayerPart:
         """One layer of a committed shard; OSError where another scan has removed it meanwhile."""
         start = f"{layer}."
-        with _as_os_error(), safe_open(self._file(number), framework="pt") as file:
+        # As NumPy: for torch the file is opened twice, and may be gone the second time.
+        with _as_os_error(), safe_open(self._file(number), framework="np") as file:
             names = [name for name in file.keys() if name.startswith(start)]  # noqa: SIM118
             named = {name.removeprefix(start): file.get_tensor(name) for name in names}
-        return from_tensors(named, [number])
+        return from_tensors({k: torch.from_numpy(v) for k, v in named.items()}, [number])
 
     def _record(self, number: int) -> tuple[int, str] | None:
         try:

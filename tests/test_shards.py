@@ -124,6 +124,23 @@ class TestRaced:
         (folder,) = find_indexes(out)
         assert contents(folder) == contents(clean)
 
+    def test_a_shard_is_opened_once(
+        self,
+        gpt2: Tiny,
+        text_file: Path,
+        tmp_path: Path,
+        clean: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Opened for torch it is opened twice: another scan may tidy up in between."""
+
+        def gone(*_: object, **__: object) -> None:
+            raise RuntimeError("unable to open file in read-only mode: No such file or directory")
+
+        monkeypatch.setattr(torch.UntypedStorage, "from_file", gone)
+        folder = scan(gpt2.session, load_corpus(str(text_file)), PLAN, out=tmp_path)
+        assert contents(folder) == contents(clean)
+
     def test_an_index_that_appears_meanwhile_is_taken(
         self, gpt2: Tiny, text_file: Path, tmp_path: Path, clean: Path
     ) -> None:
