@@ -116,10 +116,7 @@ def scan(
     with _bar("Scanning") as step:
 
         def report(p: Progress) -> None:
-            share = p.documents / p.total if p.total else 0.0
-            speed = f"{p.tokens / max(p.seconds, 1e-9):,.0f} tokens/s"
-            of = f"/{p.total:,}" if p.total else ""
-            step(p.stage, share, f"{p.documents:,}{of} documents · {speed}")
+            step(p.stage, p.share, p.detail)
 
         folder = run(session, texts, plan, skip=skip, out=out, progress=report)
     for notice in Index.open(folder).warnings():

@@ -24,16 +24,17 @@ from attn.store import (
 def write_index(
     work: Path,
     part_of: Callable[[int], LayerPart],
-    random: Mapping[str, np.ndarray],
+    of_model: Mapping[str, np.ndarray],
     values: Mapping[str, Any],
 ) -> None:
     """Write everything but documents.parquet, which is in ``work`` with its vocabulary already.
 
-    ``part_of`` a layer's number → its part, asked for one after the other; ``random`` metric →
-    (layer, head) on random tokens; ``values`` of the manifest, but for ``rows``.
+    ``part_of`` a layer's number → its part, asked for one after the other; ``of_model``
+    what no corpus changes, column → (layer, head) or (layer, head, ...); ``values`` of the
+    manifest, but for ``rows``.
     """
     windows, vocabulary = Windows.read(work), read_vocabulary(work)
-    columns: dict[str, list[Any]] = {"layer": [], "head": [], "uniform": []}
+    columns: dict[str, Any] = {"layer": [], "head": [], "uniform": []}
     evens: list[np.ndarray] = []
     for layer in range(values["n_layers"]):
         part = part_of(layer)
@@ -52,8 +53,10 @@ def write_index(
         }
         for name, some in added.items():
             columns.setdefault(name, []).extend(some)
-    table = {**columns, **{name: table.reshape(-1) for name, table in random.items()}}
-    pq.write_table(pa.table(table), work / HEADS, **options())
+    for name, values_of_heads in of_model.items():
+        flat = values_of_heads.reshape(-1, *values_of_heads.shape[2:])
+        columns[name] = pa.array(list(flat) if flat.ndim > 1 else flat)
+    pq.write_table(pa.table(columns), work / HEADS, **options())
     known = pq.read_table(work / VOCABULARY, columns=["text", "count", "rows"])
     for i, even in enumerate(evens):
         known = known.append_column(f"uniform_{i}", pa.array(even))

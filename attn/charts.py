@@ -89,8 +89,9 @@ def grid(
 
     ``values`` (layer, head) float; NaN leaves a cell empty. Clicks land on invisible squares, one a
     cell, whose customdata is (layer, head, value). ``unit`` labels the scale; ``low_high`` is the
-    metric's range, as in :data:`attn.metrics.METRICS`: an end of None takes the values' own, and
-    the colours then run evenly.
+    metric's range, as in :data:`attn.metrics.METRICS`: shares, 0 to 1, are drawn by their square
+    root up to the highest; else the colours run evenly over the range, where an end of None is the
+    values' own.
 
     >>> head = attn.HeadId.parse("L18H6")
     >>> figure = attn.charts.grid(
@@ -104,9 +105,14 @@ def grid(
     values = np.asarray(values, np.float32)
     n_layers, n_heads = values.shape
     finite = values[np.isfinite(values)]
-    share = low_high[1] is not None
-    low = 0.0 if share or not finite.size else float(finite.min())
-    high = max(float(finite.max(initial=0.0)), low + 1e-6)
+    share = low_high == (0.0, 1.0)
+    if low_high[1] is None:
+        low = float(finite.min()) if finite.size else 0.0
+        high = max(float(finite.max(initial=0.0)), low + 1e-6)
+    else:
+        low, high = low_high[0], low_high[1]
+    if share:
+        high = max(float(finite.max(initial=0.0)), 1e-6)
     scale = _share_scale(high) if share else {"zmin": low, "zmax": high}
     bar = _bar(high if share else None) | {"title": {"text": unit, "side": "right"}}
     layer, head = np.divmod(np.arange(values.size), n_heads)
@@ -346,6 +352,44 @@ def budget(heads: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) 
     )
     figure.update_xaxes(range=[0, 1], visible=False, fixedrange=True)
     figure.update_yaxes(visible=len(heads) > 1, fixedrange=True, autorange="reversed", title=None)
+    return figure
+
+
+def spectrum(values: Mapping[str, np.ndarray]) -> Any:
+    """The singular values of a head's circuits, one line a circuit, falling.
+
+    ``values`` a circuit's name → (d_head,) singular values.
+
+    >>> found = index.singular_values(attn.HeadId.parse("L18H6"))
+    >>> figure = attn.charts.spectrum(found)
+    >>> [len(line.y) for line in figure.data]
+    [64, 64]
+    """
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    for (name, singular), colour, dash in zip(
+        values.items(), (MAKO[3], MARK), ("solid", "dot"), strict=False
+    ):
+        figure.add_scatter(
+            x=np.arange(1, len(singular) + 1),
+            y=np.asarray(singular, np.float32),
+            name=name,
+            mode="lines",
+            line={"color": colour, "width": 2.5, "dash": dash},
+            hovertemplate=f"{name}: number %{{x}}, %{{y:.3f}}<extra></extra>",
+        )
+    figure.update_layout(
+        height=260,
+        margin={"l": 56, "r": 8, "t": 8, "b": 44},
+        paper_bgcolor=_CLEAR,
+        plot_bgcolor=_CLEAR,
+        dragmode=False,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
+    )
+    lines = {"gridcolor": "rgba(128,128,128,.2)", "fixedrange": True}
+    figure.update_xaxes(title="direction, the largest first", **lines)
+    figure.update_yaxes(title="singular value", rangemode="tozero", **lines)
     return figure
 
 

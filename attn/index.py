@@ -17,7 +17,17 @@ import pyarrow.parquet as pq
 from attn import store
 from attn.errors import IndexDamaged, QueryError
 from attn.heads import Example, HeadId, Window
-from attn.metrics import DISTANCES, FIXED, METRICS, PARTS, SCALES, SUMS, WRITE_SUMS, values_of
+from attn.metrics import (
+    DISTANCES,
+    FIXED,
+    METRICS,
+    PARTS,
+    SCALES,
+    SUMS,
+    WEIGHT_METRICS,
+    WRITE_SUMS,
+    values_of,
+)
 from attn.query import HeadPairs, Ranking, first_of_each
 from attn.scores import BANDS, LISTS, SCORES
 from attn.store import MANIFEST, PAIR_GROUP, Manifest, read_manifest, verify
@@ -59,6 +69,9 @@ class Given:
     whole: np.ndarray
     even: np.ndarray
     pairs: np.ndarray
+
+
+_OF_WEIGHTS = ("q_", "k_", "v_", "ov_", "qk_")  # how the columns begin that hold lists
 
 
 def find_indexes(folder: Path) -> list[Path]:
@@ -137,7 +150,7 @@ class Index:
         table = self._table(store.HEADS, None)
         shape = self.manifest.n_layers, self.manifest.n_heads
         return {
-            name: np.array(table[name].to_pylist()).reshape(*shape, *_list_shape(table[name]))
+            name: _values(table[name]).reshape(*shape, *_list_shape(table[name]))
             for name in table.column_names
         }
 
@@ -149,7 +162,7 @@ class Index:
         for i, name in enumerate(SUMS):
             total = self._heads["sums"][..., i] / SCALES.get(name, FIXED)
             means[name] = np.divide(total, rows, out=none.copy(), where=rows > 0)
-        left_out = () if self.manifest.write else WRITE_SUMS
+        left_out = (*WEIGHT_METRICS, *(() if self.manifest.write else WRITE_SUMS))
         found = {}
         for name in METRICS:
             if name in self._heads:
@@ -177,9 +190,44 @@ class Index:
             name: float(values[head.layer, head.head]) for name, values in self._metrics.items()
         }
 
-    def random_metrics(self) -> dict[str, np.ndarray]:
-        """The metrics measured on random tokens: name → (layer, head) float64."""
-        return {name: self._heads[name] for name in METRICS if name in self._heads}
+    def of_model(self) -> dict[str, np.ndarray]:
+        """What no corpus changes: column → (layer, head) or (layer, head, ...).
+
+        The metrics on random tokens and, where the index has them, what the weights say, as
+        :func:`attn.weights.measure_weights` gives it.
+        """
+        names = [name for name in self._heads if name in METRICS or name.startswith(_OF_WEIGHTS)]
+        return {name: self._heads[name] for name in names}
+
+    def singular_values(self, head: HeadId) -> dict[str, np.ndarray]:
+        """The singular values of a head's circuits, falling: ``ov`` and ``qk`` → (d_head,).
+
+        Empty where the index has none. Raises HeadError for a head out of range.
+        """
+        self._check(head)
+        at = head.layer, head.head
+        names = [name for name in ("ov", "qk") if f"{name}_singular" in self._heads]
+        values = {name: self._heads[f"{name}_singular"][at] for name in names}
+        return {name: some[np.isfinite(some)] for name, some in values.items()}
+
+    def composes_with(self, head: HeadId) -> dict[str, list[tuple[HeadId, float]]]:
+        """The earlier heads that a head composes with most: ``q``, ``k``, ``v`` → (head, score).
+
+        Scores are shares of norms, 0 to 1, the highest first (see :mod:`attn.weights`). Empty where
+        the index has none. Raises HeadError for a head out of range.
+        """
+        self._check(head)
+        at, n = (head.layer, head.head), self.manifest.n_heads
+        found = {}
+        for way in ("q", "k", "v"):
+            if f"{way}_heads" in self._heads:
+                numbers, scores = self._heads[f"{way}_heads"][at], self._heads[f"{way}_scores"][at]
+                found[way] = [
+                    (HeadId(*divmod(int(number), n)), float(score))
+                    for number, score in zip(numbers, scores, strict=True)
+                    if number >= 0
+                ]
+        return found
 
     def rows(self, head: HeadId) -> int:
         """Rows counted: real rows from min_row on, with finite attention."""
@@ -591,6 +639,13 @@ class Index:
 
 def _different(values: np.ndarray) -> int:
     return len(np.unique(values))
+
+
+def _values(column: pa.ChunkedArray) -> np.ndarray:
+    """All values of a column, of its lists one after the other, in the column's type."""
+    whole = column.combine_chunks()
+    flat = whole.flatten() if pa.types.is_list(column.type) else whole
+    return np.array(flat)
 
 
 def _list_shape(column: pa.ChunkedArray) -> tuple[int, ...]:

@@ -80,7 +80,7 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> Path:
         def part_of(layer: int) -> LayerPart:
             return merge([piece.part(layer) for piece in pieces], limits)
 
-        write_index(work, part_of, indexes[0].random_metrics(), values)
+        write_index(work, part_of, indexes[0].of_model(), values)
         publish(work, folder)
     return folder
 

@@ -9,8 +9,10 @@ A metric is one function here and one line in :data:`METRICS`. There are four ki
 
 The first three are means over the rows counted: rows before ``min_row`` and padding are left out
 by the tally, not here. :func:`of_rows` states what each gives for every row; the tally reaches the
-same sums in fewer passes. A fifth kind, ``*_random``, is measured on random tokens said twice. Each
-function's docstring says what the metric means, its range and when to distrust it.
+same sums in fewer passes. Two kinds more come from the model alone: ``*_random``, measured on
+random tokens said twice (:mod:`attn.repeated`), and :data:`WEIGHT_METRICS`, computed from the
+weights (:mod:`attn.weights`). Each function's docstring says what the metric means, its range and
+when to distrust it.
 
 The budget splits a head's attention into :data:`PARTS` that do not overlap: a pair belongs to the
 first part that claims it.
@@ -217,7 +219,7 @@ class Metric:
 
     ``name`` what ``--by`` takes; ``title`` and ``text`` for people; ``formula`` per row;
     ``low_high`` its range; ``warning`` when to distrust it; then the function of its kind, none
-    where it comes from random sequences.
+    where it comes from the model alone.
     """
 
     name: str
@@ -254,6 +256,8 @@ _SHARE = (0.0, 1.0)
 _REPEATS = "Rows without an earlier copy count as 0: compare heads on one corpus only."
 _RANDOM = "Random tokens are far from text: a head may act otherwise on words."
 _WRITE = "A value's norm says how much moves, not whether later layers use it."
+_STORED = "Weights as stored: gains of norms, biases and rotations by position are not in it."
+_COMPOSE = "Sizes only: no text need make use of it, and matrices drawn at random have some too."
 
 _ALL = (
     Metric("induction", "Induction", "share of attention",
@@ -327,8 +331,38 @@ _ALL = (
     Metric("previous_random", "Previous on random tokens", "share of attention",
            "On 50 random tokens said twice: attention on the token just before.",
            "a[dst, dst−1], rows of the second copy", _SHARE, _RANDOM),
+    Metric("copying", "Copying", "share of eigenvalues",
+           "Whether a token looked at becomes likelier to come next: 1 for all, −1 less likely.",
+           "Σ Re λ / Σ |λ|, λ the eigenvalues of W_E W_V W_O W_U", (-1.0, 1.0), _STORED),
+    Metric("q_composition", "Q-composition", "share of the norm",
+           "How much of what an earlier head writes this head's queries read, at most.",
+           "max over earlier heads of ‖W_OV W_QK‖ / (‖W_OV‖ ‖W_QK‖)", _SHARE, _COMPOSE),
+    Metric("k_composition", "K-composition", "share of the norm",
+           "How much of what an earlier head writes this head's keys read, at most.",
+           "max over earlier heads of ‖W_OV W_QKᵀ‖ / (‖W_OV‖ ‖W_QK‖)", _SHARE, _COMPOSE),
+    Metric("v_composition", "V-composition", "share of the norm",
+           "How much of what an earlier head writes this head's values read, at most.",
+           "max over earlier heads of ‖W_OV W_OV′‖ / (‖W_OV‖ ‖W_OV′‖)", _SHARE, _COMPOSE),
+    Metric("ov_norm", "Size of OV", "Frobenius norm",
+           "How strongly the head can write what it reads.", "‖W_V W_O‖ = √(Σ σ²)",
+           (0.0, None), _STORED),
+    Metric("ov_rank", "Directions of OV", "directions",
+           "How many directions the head writes in, by the weight of its singular values.",
+           "(Σ σ²)² / Σ σ⁴, σ the singular values of W_V W_O", (1.0, None), _STORED),
+    Metric("qk_norm", "Size of QK", "Frobenius norm",
+           "How strongly the head can tell one token from another.", "‖W_Q W_Kᵀ‖ = √(Σ σ²)",
+           (0.0, None), _STORED),
+    Metric("qk_rank", "Directions of QK", "directions",
+           "How many directions the head compares tokens by.",
+           "(Σ σ²)² / Σ σ⁴, σ the singular values of W_Q W_Kᵀ", (1.0, None), _STORED),
 )  # fmt: skip
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+
+WEIGHT_METRICS = (
+    "copying", "q_composition", "k_composition", "v_composition",
+    "ov_norm", "ov_rank", "qk_norm", "qk_rank",
+)  # fmt: skip
+"""What :mod:`attn.weights` computes; absent where a model's weights cannot be told by head."""
 
 PAIR_SUMS = {m.name: m.pairs for m in _ALL if m.pairs}
 OFFSET_SUMS = {m.name: m.offsets for m in _ALL if m.offsets} | {

@@ -44,6 +44,7 @@ from attn.store import (
     read_vocabulary,
 )
 from attn.tally import LayerTally
+from attn.weights import measure_weights
 
 BATCH_TOKENS = 2048  # tokens in a batch, padding included
 
@@ -118,13 +119,30 @@ class Plan:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a scan is: ``stage`` in words, documents done and in all, tokens done, seconds."""
+    """How far a scan is: ``stage`` in words, documents done and in all, tokens done, seconds.
+
+    A stage without documents has ``total`` 0.
+    """
 
     stage: str
     documents: int
     total: int | None
     tokens: int
     seconds: float
+
+    @property
+    def share(self) -> float:
+        """What of the stage is done, 0 to 1; 0 where nobody knows."""
+        return self.documents / self.total if self.total else 0.0
+
+    @property
+    def detail(self) -> str:
+        """Documents and speed, like "64/272 documents · 3,200 tokens/s"."""
+        if self.total == 0:
+            return ""
+        of = f"/{self.total:,}" if self.total else ""
+        speed = self.tokens / max(self.seconds, 1e-9)
+        return f"{self.documents:,}{of} documents · {speed:,.0f} tokens/s"
 
 
 Report = Callable[[Progress], None]
@@ -179,6 +197,7 @@ def scan(
             _scan_shards(session, plan, work, documents, report)
             index = work / f"index-{uuid.uuid4().hex}"
             try:
+                report(Progress("Measuring the weights", 0, 0, 0, 0.0))
                 _assemble(session, plan, work, index, values)
                 publish(index, folder)
             finally:
@@ -411,7 +430,8 @@ def _assemble(
         assert whole is not None
         return whole
 
-    write_index(index, part_of, measure_random(session, seed=plan.seed), values)
+    of_model = measure_random(session, seed=plan.seed) | measure_weights(session)
+    write_index(index, part_of, of_model, values)
 
 
 make_callable(__name__, __name__, "scan")

@@ -18,10 +18,10 @@ TOKENS = 2000
 class Similar:
     """How far another head is.
 
-    ``metrics`` the root mean square of the metrics' differences, each in standard deviations over
-    all heads, over the root of two: about 1 for two heads drawn at random; ``tokens`` the share of
-    its attention that a head would have to move from token to token to look at what the other one
-    does, 0 to 1, the first position aside; ``distance`` the mean of both.
+    ``metrics`` the root mean square of the differences of the metrics that both have, each in
+    standard deviations over all heads, over the root of two: about 1 for two heads at random;
+    ``tokens`` the share of its attention that a head would have to move from token to token to look
+    at what the other one does, 0 to 1, the first position aside; ``distance`` the mean of both.
     """
 
     head: HeadId
@@ -39,7 +39,7 @@ def similar(index: Index, head: HeadId, n: int = 6) -> list[Similar]:
     index.numbers(head)  # raises for a head out of range
     standing, profiles = _standing(index), _profiles(index)
     at = head.layer * index.manifest.n_heads + head.head
-    metrics = np.sqrt(((standing - standing[at]) ** 2).mean(1) / 2)
+    metrics = np.sqrt(_mean_of_known((standing - standing[at]) ** 2) / 2)
     tokens = np.abs(profiles - profiles[at]).sum(1) / 2
     distance = (metrics + tokens) / 2
     found = [
@@ -48,6 +48,15 @@ def similar(index: Index, head: HeadId, n: int = 6) -> list[Similar]:
         if other != head and np.isfinite(distance[i])
     ]
     return sorted(found, key=lambda one: (one.distance, one.head))[:n]
+
+
+def _mean_of_known(values: np.ndarray) -> np.ndarray:
+    """(n,) the mean of each row of (n, metric), NaN left out; NaN where there is nothing else."""
+    known = np.isfinite(values)
+    n = known.sum(1)
+    total = np.where(known, values, 0).sum(1)
+    found: np.ndarray = np.divide(total, n, out=np.full(len(values), np.nan), where=n > 0)
+    return found
 
 
 @lru_cache(maxsize=4)

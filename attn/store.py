@@ -4,7 +4,8 @@
 - ``documents.parquet``: the scanned windows, their ids and display texts
 - ``vocabulary.parquet``: every token text of the corpus, how often it occurs, and the attention
   that a uniform head would give it (``uniform_0``, and more where layers see differently)
-- ``heads.parquet``: a row a head, its exact counts and its metrics on random tokens
+- ``heads.parquet``: a row a head, its exact counts, its metrics on random tokens and what its
+  weights say
 - ``examples/L00.parquet``: a file a layer, a row group a head; its kept pairs by falling multiple,
   each with its row of attention and its rank in every list (-1 where it is not in that list)
 - ``tokens/L00.parquet``: a row group a head; what each token got as source, did as destination
@@ -31,7 +32,7 @@ import pyarrow.parquet as pq
 from attn.errors import IndexDamaged, IndexMismatch, IndexMissing
 from attn.scores import LISTS
 
-FORMAT = 2
+FORMAT = 3
 MANIFEST = "manifest.json"
 DOCUMENTS = "documents.parquet"
 VOCABULARY = "vocabulary.parquet"

@@ -9,6 +9,7 @@ from attn.ui import (
     View,
     atlas,
     best_heads,
+    circuits,
     downloads,
     explain,
     numbers,
@@ -48,6 +49,7 @@ def body(view: View) -> None:
         best(view, name)
     downloads.buttons("All metrics", f"{index.name}.heads", lambda: atlas.table(index))
     numbers(view)
+    circuits.weights(view)
     atlas.similar_heads(view)
 
 

@@ -15,6 +15,7 @@ from attn import repeated
 from attn.corpus import load_corpus
 from attn.heads import HeadId
 from attn.index import Index
+from attn.metrics import WEIGHT_METRICS
 from attn.model import ModelSession
 from attn.scan import Plan, scan
 from tests import oracle, oracle_tables
@@ -137,7 +138,7 @@ def check_numbers(found: Scanned, heads: Sequence[HeadId]) -> None:
     """Metrics, rows and pairs of an index equal the oracle's."""
     index = found.index
     names = (*ROW_METRICS, *DERIVED, *(WRITE_METRICS if found.plan.write else ()))
-    assert set(index.metric_names) == {*names, *RANDOM_METRICS}
+    assert set(index.metric_names) == {*names, *RANDOM_METRICS, *WEIGHT_METRICS}
     for head in heads:
         wanted = oracle.head_numbers(found.texts, head.layer, head.head, found.plan.min_row)
         wanted |= oracle.random_numbers(found.random, head.layer, head.head)

@@ -21,7 +21,7 @@ from attn.index import Index
 from attn.notebook import AttentionData
 from tests.conftest import SAMPLE_DOCS
 
-FIGURES = ("budget", "grid", "pattern", "scatter")
+FIGURES = ("budget", "grid", "pattern", "scatter", "spectrum")
 MODULES = {"scan": "attn.scan", "describe": "attn.describe"}
 
 

@@ -18,6 +18,7 @@ from attn.corpus import load_corpus
 from attn.errors import HeadError, ModelError
 from attn.heads import HeadId
 from attn.index import Index
+from attn.metrics import METRICS, WEIGHT_METRICS
 from attn.model import load_model
 from attn.scan import Plan, scan
 from tests import oracle, oracle_tables
@@ -218,7 +219,7 @@ class TestIndex:
             wanted = oracle.head_numbers(scanned.texts, *_at(head), MIN_ROW)
             assert index.rows(head) == wanted["rows"]
             for name, value in index.numbers(head).items():
-                if not name.endswith("_random"):
+                if name not in index.of_model():
                     assert value == pytest.approx(wanted[name], abs=2e-5, rel=1e-4), (head, name)
             pairs = scanned.pairs(head)
             sure = sum(pair.multiple > 1 + oracle.NEAR for pair in pairs)
@@ -263,11 +264,16 @@ class TestIndex:
                     assert got[token].maximum == pytest.approx(one.maximum, rel=1e-4, abs=1e-5)
                     assert one.least <= got[token].pairs <= one.most, (head, token)
 
-    def test_random_metrics(self, scanned: Scanned) -> None:
-        for name, values in scanned.index.random_metrics().items():
+    def test_what_comes_of_the_model_alone(self, scanned: Scanned) -> None:
+        names = scanned.index.of_model()
+        assert {*WEIGHT_METRICS, "induction_random", "ov_singular", "q_heads"} <= set(names)
+        for name in (name for name in names if name in METRICS):
+            values = scanned.index.metric(name)
             for layer in (0, 1):
                 there = np.isfinite(values[layer])
-                assert there.all() == (layer in scanned.model.layers), name
+                none = name[1:] == "_composition" and layer == scanned.model.layers[0]
+                assert there.all() == there.any()
+                assert there.all() == (layer in scanned.model.layers and not none), name
 
 
 def _at(head: HeadId) -> tuple[int, int]:
@@ -340,7 +346,8 @@ class TestHybrid:
         assert index.rows(head) == index.pairs(head) == index.nonfinite(head) == 0
         assert all(np.isnan(value) for value in index.numbers(head).values())
         assert all(np.isnan(share) for share in index.budget(head).values())
-        assert not np.isnan(list(index.numbers(HeadId(1, 2)).values())).any()
+        numbers = index.numbers(HeadId(1, 2))  # no head with attention comes before it
+        assert {n for n, v in numbers.items() if np.isnan(v)} == {f"{w}_composition" for w in "qkv"}
         for ranking in (
             index.top(head),
             index.top(head, by="attention"),

@@ -113,3 +113,20 @@ def test_ticks_of_shares_stand_apart(high: float) -> None:
 
 def test_icon_is_svg() -> None:
     assert charts.icon().startswith("<svg ")
+
+
+def test_grid_of_a_metric_that_can_be_negative_spans_its_range() -> None:
+    values = np.array([[-0.5, 0.25], [1.0, np.nan]])
+    heat = charts.grid(values, HeadId(0, 0), unit="x", low_high=(-1.0, 1.0)).data[0]
+    assert (heat.zmin, heat.zmax) == (-1.0, 1.0)
+    np.testing.assert_array_equal(heat.z, values.astype(np.float32))
+
+
+def test_spectrum_has_a_line_a_circuit() -> None:
+    found = {"OV": np.array([3.0, 1.0]), "QK": np.array([2.0, 0.5])}
+    lines = charts.spectrum(found).data
+    assert [line.name for line in lines] == ["OV", "QK"]
+    for line, values in zip(lines, found.values(), strict=True):
+        np.testing.assert_array_equal(line.x, [1, 2])
+        np.testing.assert_array_equal(line.y, values)
+    assert len({(line.line.color, line.line.dash) for line in lines}) == 2

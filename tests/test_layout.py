@@ -52,6 +52,7 @@ TIERS = [
         "attn.summary",
         "attn.tally",
         "attn.tokens",
+        "attn.weights",
     ],
     [
         "attn.adopted",

@@ -13,7 +13,7 @@ import torch
 
 from attn import repeated
 from attn.context import Context
-from attn.metrics import METRICS, of_rows
+from attn.metrics import METRICS, WEIGHT_METRICS, of_rows
 from attn.scores import multiple
 from attn.texts import is_punctuation, word_numbers
 from tests import oracle
@@ -22,7 +22,7 @@ from tests.patterns import identity, looks_at, previous, rest, uniform
 A, B, C, D = 10, 11, 12, 13
 DERIVED = ("prefix_matching", "entropy_share", "spread", "sink_write", "previous_write")
 RANDOM = ("induction_random", "duplicate_random", "previous_random")
-ROWS = tuple(name for name in METRICS if name not in (*DERIVED, *RANDOM))
+ROWS = tuple(name for name in METRICS if name not in (*DERIVED, *RANDOM, *WEIGHT_METRICS))
 
 
 def context_of(ids: list[int], shown: list[str] | None = None) -> Context:

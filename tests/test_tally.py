@@ -11,14 +11,16 @@ import torch
 
 from attn import reduction
 from attn.batch import Batch, Entry
-from attn.metrics import FIXED, METRICS, PARTS, SCALES, SUMS, of_rows, values_of
+from attn.metrics import FIXED, METRICS, PARTS, SCALES, SUMS, WEIGHT_METRICS, of_rows, values_of
 from attn.ordering import pair_hashes
 from attn.parts import Limits, merge
 from attn.scores import LISTS
 from attn.tally import LayerTally
 from tests import oracle, oracle_tables
 from tests.patterns import identity, looks_at, previous, rest, uniform
-from tests.scanned import ROW_METRICS
+from tests.scanned import RANDOM_METRICS, ROW_METRICS
+
+OF_MODEL = (*RANDOM_METRICS, *WEIGHT_METRICS)
 
 
 @pytest.fixture(autouse=True, params=["compiled", "torch"])
@@ -71,7 +73,7 @@ def sums_of(tally: LayerTally) -> dict[str, np.ndarray]:
 def values(tally: LayerTally) -> dict[str, np.ndarray]:
     """Metric → (head,) as the index gives it."""
     means = {name: total / tally.rows.numpy() for name, total in sums_of(tally).items()}
-    return {name: values_of(name, means) for name in METRICS if not name.endswith("_random")}
+    return {name: values_of(name, means) for name in METRICS if name not in OF_MODEL}
 
 
 def random_heads(draw: np.random.Generator, heads: int, n: int) -> np.ndarray:

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from attn.metrics import METRICS
-from attn.ui import atlas, comparing, describing, downloads, language, searching
+from attn.ui import (
+    atlas,
+    circuits,
+    comparing,
+    describing,
+    downloads,
+    language,
+    methods,
+    searching,
+)
 from attn.ui.notices import plain
 from attn.ui.numbers import best_heads, explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
@@ -34,6 +43,7 @@ __all__ = [
     "ask",
     "atlas",
     "best_heads",
+    "circuits",
     "comparing",
     "describing",
     "destination_filter",
@@ -43,6 +53,7 @@ __all__ = [
     "headline",
     "heat_map",
     "language",
+    "methods",
     "nothing",
     "numbers",
     "plain",

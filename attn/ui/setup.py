@@ -127,13 +127,9 @@ def _scan(model: str, shelf: Models, report: Report) -> Path:
     session = shelf.get(model)
 
     def tell(progress: Progress) -> None:
-        done = progress.documents / progress.total if progress.total else 0.0
-        start, share = (0.45, 0.05) if progress.stage == "Reading" else (0.5, 0.5)
-        speed = progress.tokens / max(progress.seconds, 1e-9)
-        of = f" of {progress.total:,}" if progress.total else ""
-        report(
-            f"{progress.stage} the texts: {progress.documents:,}{of}, {speed:,.0f} tokens a second",
-            start + share * done,
+        start, share = {"Reading": (0.45, 0.05), "Scanning": (0.5, 0.45)}.get(
+            progress.stage, (0.95, 0.0)
         )
+        report(f"{progress.stage}: {progress.detail}", start + share * progress.share)
 
     return scan(session, corpus, progress=tell)

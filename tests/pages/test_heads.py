@@ -123,7 +123,7 @@ def test_the_head_in_words_by_budget_and_by_token(start: Start, index: Index) ->
 
     app = start("heads", layer=1, head=2)
     assert summary(index, HeadId(1, 2)) in said(app)
-    assert len(app.get("plotly_chart")) == 2
+    assert len(app.get("plotly_chart")) == 3  # map, budget, singular values
     masses = app.dataframe[0].value["mass"].tolist()
     assert masses == [row.mass for row in index.sources(HeadId(1, 2), 200)]
     assert len(app.metric) == len(index.metric_names)
