@@ -41,6 +41,7 @@ TIERS = [
         "attn.publishing",
         "attn.pushing",
         "attn.query",
+        "attn.ranges",
         "attn.readers",
         "attn.reduction",
         "attn.repeated",

@@ -14,7 +14,7 @@ from attn.ui import (
     searching,
 )
 from attn.ui.notices import plain
-from attn.ui.numbers import best_heads, explain, numbers, selected
+from attn.ui.numbers import explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
 from attn.ui.ranking import (
     ask,
@@ -42,7 +42,6 @@ __all__ = [
     "all_heads",
     "ask",
     "atlas",
-    "best_heads",
     "circuits",
     "comparing",
     "describing",

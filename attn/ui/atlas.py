@@ -1,7 +1,8 @@
-"""All heads of the model at once: as a map by one metric, or as points by two; and as a file."""
+"""All heads of the model at once: a map by one metric, points by two, a list, a file."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,15 +12,23 @@ from attn import charts
 from attn.heads import HeadId
 from attn.index import Index
 from attn.metrics import METRICS
+from attn.ranges import LAYER, Range, parse, within, write
 from attn.similar import similar
+from attn.ui.numbers import MAIN, best_heads
 from attn.ui.sidebar import View, select
 from attn.ui.state import VIEWS
 
+BEST = 10
 SIMILAR = 6
+CAPTIONS = {
+    "map": "Each cell is one head: layers down, heads across. Click one to select it.",
+    "scatter": "Each point is one head. Click one to select it.",
+    "list": "Each row is one head. Click the box at its left to select it.",
+}
 
 
 def kind() -> str:
-    """Map or scatter, by the user's choice."""
+    """Map, scatter or list, by the user's choice."""
     chosen: str | None = st.segmented_control(
         "View", VIEWS, key="view", required=True, format_func=str.capitalize,
         persist_state="session",
@@ -36,13 +45,140 @@ def metric_picker(index: Index, title: str, key: str) -> str:
     return chosen
 
 
-def draw(view: View, colour: str, scatter: tuple[str, str] | None) -> None:
-    """The map, or the points by two more metrics. A click selects a head.
+def filters(index: Index) -> np.ndarray:
+    """A choice of layers and ranges of metrics, kept in the URL → (layer, head) bool."""
+    ranges = parse(st.session_state["where"])
+    meant = within(index, ranges)
+    limits = {one.name: one for one in ranges}
+    label = f"Filter: {int(meant.sum())} of {meant.size} heads" if ranges else "Filter"
+    with st.popover(
+        label, icon=":material/filter_alt:", help="Leave heads out, by layer or metric"
+    ):
+        if index.manifest.n_layers > 1:
+            last = index.manifest.n_layers - 1
+            _range(limits.get(LAYER, Range(LAYER)), "Layers", 0, last)
+        named = [name for name in limits if name != LAYER]
+        if st.session_state.get("_limited") != named:
+            st.session_state["_limited"] = named
+        st.multiselect(
+            "By metric", index.metric_names, key="_limited", on_change=_limit,
+            format_func=lambda name: METRICS[name].title,
+            placeholder="Choose metrics to limit",
+        )  # fmt: skip
+        for name in named:
+            values = index.metric(name)
+            known = values[np.isfinite(values)]
+            if known.size and known.min() < known.max():
+                _range(limits[name], METRICS[name].title, float(known.min()), float(known.max()))
+        st.button("Show all heads", on_click=_unlimited, disabled=not ranges)
+    return meant
+
+
+def _range(limit: Range, title: str, low: float, high: float) -> None:
+    """A slider with two ends; an end at the very edge is open."""
+    key = f"_range {limit.name}"
+    value = (min(max(limit.low, low), high), max(min(limit.high, high), low))
+    if limit.name == LAYER:
+        value = int(value[0]), int(value[1])
+    if st.session_state.get(key) != value:
+        st.session_state[key] = value
+
+    def moved() -> None:
+        one, other = st.session_state[key]
+        ends = (one if one > low else -math.inf, other if other < high else math.inf)
+        others = parse(st.session_state["where"])
+        now = Range(limit.name, *ends)
+        kept = [now if other.name == limit.name else other for other in others]
+        if now not in kept:
+            kept.append(now)
+        st.session_state["where"] = write(kept)
+
+    if limit.name == LAYER:
+        st.slider(title, low, high, key=key, on_change=moved)
+    else:
+        step = (high - low) / 200
+        st.slider(title, low, high, key=key, on_change=moved, step=step, format="%.3f")
+
+
+def _limit() -> None:
+    """Ranges for the metrics chosen, those that were there before as they were."""
+    chosen, before = st.session_state["_limited"], parse(st.session_state["where"])
+    known = {one.name: one for one in before}
+    layers = [one for one in before if one.name == LAYER]
+    st.session_state["where"] = write([*layers, *(known.get(name, Range(name)) for name in chosen)])
+
+
+def _unlimited() -> None:
+    st.session_state["where"] = ""
+
+
+def ranked(view: View, name: str, meant: np.ndarray) -> None:
+    """All heads meant as a list by one metric, with bars; a click on a row selects its head."""
+    index, metric = view.index, METRICS[name]
+    values = index.metric(name)
+    lowest = bool(st.session_state["lowest"])
+    found = best_heads(index, name, values.size, lowest=lowest, meant=meant)
+    others = [other for other in MAIN if other in index.metric_names and other != name]
+    columns: dict[str, list[object]] = {
+        "head": [str(head) for head, _ in found],
+        metric.title: [value for _, value in found],
+    }
+    for other in others:
+        numbers = index.metric(other)
+        columns[METRICS[other].title] = [float(numbers[h.layer, h.head]) for h, _ in found]
+    known = values[np.isfinite(values)]
+    low = min(0.0, float(known.min(initial=0.0)))
+    high = max(float(known.max(initial=0.0)), low + 1e-6)
+    clicks = st.session_state.setdefault("_clicks", 0)
+    key = f"list {clicks}"
+
+    def select_head() -> None:
+        rows = st.session_state[key].selection.rows
+        if rows:
+            st.session_state["_clicks"] = clicks + 1
+            select(found[rows[0]][0])
+
+    st.dataframe(
+        columns,
+        key=key,
+        on_select=select_head,
+        selection_mode="single-row",
+        hide_index=True,
+        height=600,
+        column_config={
+            metric.title: st.column_config.ProgressColumn(
+                format="%.3f", min_value=low, max_value=high, help=metric.text
+            )
+        }
+        | {
+            METRICS[other].title: st.column_config.NumberColumn(
+                format="%.3f", help=METRICS[other].text
+            )
+            for other in others
+        },
+    )
+
+
+def best(view: View, name: str, meant: np.ndarray) -> None:
+    """The ten heads with the highest value, or the lowest."""
+    lowest = bool(st.session_state["lowest"])
+    found = best_heads(view.index, name, BEST, lowest=lowest, meant=meant)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**{'Lowest' if lowest else 'Highest'} {len(found)}**", width="content")
+        st.toggle("Lowest", key="lowest", persist_state="session")
+    with st.grid(min_column_width=110, gap="xsmall"):
+        for head, value in found:
+            text = f"**{head}** {value:.3f}"
+            st.button(text, key=f"best {head}", on_click=select, args=(head,), width="stretch")
+
+
+def draw(view: View, colour: str, scatter: tuple[str, str] | None, meant: np.ndarray) -> None:
+    """The map, or the points by two more metrics, of the heads meant. A click selects a head.
 
     Each click makes the next picture a new one, without a selection.
     """
     index, metric = view.index, METRICS[colour]
-    values = index.metric(colour)
+    values = np.where(meant, index.metric(colour), np.nan)
     if scatter is None:
         figure = charts.grid(values, view.head, unit=metric.unit, low_high=metric.low_high)
     else:

@@ -36,9 +36,14 @@ def explain(metric: Metric) -> str:
     return f"**{metric.title}** · {metric.text} {span}, {metric.unit}. *Mind:* {metric.warning}"
 
 
-def best_heads(index: Index, name: str, n: int, *, lowest: bool) -> list[tuple[HeadId, float]]:
-    """The ``n`` heads with the highest value of a metric, or the lowest; none without a value."""
-    values = index.metric(name)
+def best_heads(
+    index: Index, name: str, n: int, *, lowest: bool, meant: np.ndarray
+) -> list[tuple[HeadId, float]]:
+    """The ``n`` heads with the highest value of a metric, or the lowest; none without a value.
+
+    ``meant`` (layer, head) bool: which heads may be among them.
+    """
+    values = np.where(meant, index.metric(name), np.nan)
     order = np.argsort(values if lowest else -values, axis=None, kind="stable")
     heads = (HeadId(*divmod(int(place), values.shape[1])) for place in order)
     pairs = ((head, float(values[head.layer, head.head])) for head in heads)

@@ -12,6 +12,7 @@ import streamlit as st
 
 from attn.heads import HeadId
 from attn.index import Index
+from attn.ranges import LAYER, parse, write
 from attn.ui.components import copy_link
 from attn.ui.library import Entry, entries
 from attn.ui.notices import plain
@@ -87,6 +88,13 @@ def _fit(index: Index) -> None:
                 f"{index.metric_names[0]} is shown."
             )
             st.session_state[key] = index.metric_names[0]
+    ranges = parse(st.session_state.get("where") or "")
+    known = [one for one in ranges if one.name in (LAYER, *index.metric_names)]
+    for one in ranges:
+        if one not in known:
+            add_notice(f"The index has no metric {one.name!r}: heads are not filtered by it.")
+    if known != [*ranges]:
+        st.session_state["where"] = write(known)
 
 
 def show(choice: Choice, pages: Sequence[tuple[str, object, str]], page: str) -> None:
@@ -208,9 +216,14 @@ def _head(index: Index) -> None:
     head = HeadId(int(st.session_state["layer"]), int(st.session_state["head"]))
     shape = (manifest.n_layers, manifest.n_heads)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="center"):
-        st.button("◀", key="previous_head", help="Previous head", on_click=step, args=(-1, shape))
+        st.button(
+            "◀", key="previous_head", help="Previous head", on_click=step, args=(-1, shape),
+            shortcut="P",
+        )  # fmt: skip
         st.markdown(f"**{head}**", width="content")
-        st.button("▶", key="next_head", help="Next head", on_click=step, args=(1, shape))
+        st.button(
+            "▶", key="next_head", help="Next head", on_click=step, args=(1, shape), shortcut="N"
+        )
 
 
 def step(by: int, shape: tuple[int, int]) -> None:

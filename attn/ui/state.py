@@ -15,6 +15,8 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from attn.errors import QueryError
+from attn.ranges import parse, write
 from attn.search import TEMPLATES
 
 MOST_ROWS = 100
@@ -81,6 +83,13 @@ def _place(text: str) -> str:
     return text
 
 
+def _ranges(text: str) -> str:
+    try:
+        return write(parse(text))
+    except QueryError as error:
+        raise ValueError(text) from error
+
+
 def _bit(value: bool) -> str:
     return str(int(value))
 
@@ -90,7 +99,7 @@ def _optional(value: str | None) -> str:
 
 
 ORDERS = ("ranked", "reversed", "random")
-VIEWS = ("map", "scatter")
+VIEWS = ("map", "scatter", "list")
 FINDS = ("token", "pattern", "pair")
 BY = ("multiple", "attention", "write")
 
@@ -99,10 +108,11 @@ PARAMS = (
     Param("layer", "", 0, _whole(0), "a layer"),
     Param("head", "", 0, _whole(0), "a head"),
     Param("metric", "heads", "induction", str, "the name of a metric"),
-    Param("view", "heads", "map", _choice(*VIEWS), "map or scatter"),
+    Param("view", "heads", "map", _choice(*VIEWS), "map, scatter or list"),
     Param("x", "heads", "sink", str, "the name of a metric"),
     Param("y", "heads", "entropy", str, "the name of a metric"),
     Param("lowest", "heads", False, _flag, "0 or 1", _bit),
+    Param("where", "heads", "", _ranges, "ranges, like induction:0.1:"),
     Param("order", "examples", "ranked", _choice(*ORDERS), "ranked, reversed or random"),
     Param("by", "examples", "multiple", _choice(*BY), "multiple, attention or write"),
     Param("token", "examples", None, lambda text: text or None, "a token", _optional),

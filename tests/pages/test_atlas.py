@@ -8,6 +8,7 @@ import io
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from attn import charts
 from attn.heads import HeadId
@@ -84,3 +85,57 @@ def test_a_point_knows_its_head() -> None:
     assert points.text.tolist() == ["L0H0", "L0H1", "L0H2", "L1H2", "L1H0"]
     assert points.customdata[4].tolist() == [1, 0, 3]
     assert points.marker.size.tolist() == [10, 10, 10, 10, 16]
+
+
+def found(app: AppTest) -> list[str]:
+    """The heads on the buttons of the best ones."""
+    return [b.label.split("**")[1] for b in app.button if (b.key or "").startswith("best ")]
+
+
+def test_a_filter_of_the_link_leaves_heads_out(start: Start, index: Index) -> None:
+    low = float(np.sort(index.metric("previous").reshape(-1))[4])
+    app = start(metric="previous", where=f"previous:{low:.6g}:,layer:1:1")
+    values = index.metric("previous")
+    meant = [h for h in index.heads() if h.layer == 1 and values[h.layer, h.head] >= low - 1e-6]
+    wanted = sorted(meant, key=lambda h: -values[h.layer, h.head])
+    assert found(app) == [str(head) for head in wanted]
+    labels = [p.proto.popover.label for p in app.get("popover")]
+    assert f"Filter: {len(wanted)} of 8 heads" in labels
+
+
+def test_filters_are_made_moved_and_taken_away(start: Start, index: Index) -> None:
+    app = start()
+    assert len(found(app)) == 8
+    app.slider(key="_range layer").set_value((0, 0)).run()
+    assert app.query_params["where"] == "layer::0"
+    assert found(app)
+    assert all(head.startswith("L0") for head in found(app))
+    app.multiselect(key="_limited").set_value(["sink"]).run()
+    assert app.query_params["where"] == "layer::0,sink::"
+    app.slider(key="_range sink").set_value((2.0, 2.0)).run()  # above them all: no head is left
+    values = index.metric("sink")
+    app.slider(key="_range sink").set_value((float(values.min()), float(values[0].min()))).run()
+    assert found(app) == [f"L0H{int(values[0].argmin())}"]
+    next(b for b in app.button if b.label == "Show all heads").click().run()
+    assert app.query_params["where"] == ""
+    assert len(found(app)) == 8
+    assert not app.exception
+
+
+@pytest.mark.parametrize(
+    ("where", "sentence"),
+    [("speed:1:2,layer:1:", "no metric"), ("nonsense", "which is not ranges")],
+)
+def test_a_bad_filter_is_told(start: Start, where: str, sentence: str) -> None:
+    app = start(where=where)
+    assert any(sentence in warning.value for warning in app.warning)
+    assert app.query_params["where"] == ("layer:1:" if "layer" in where else "")
+
+
+@pytest.mark.parametrize("lowest", [0, 1])
+def test_the_list_ranks_every_head(start: Start, index: Index, lowest: int) -> None:
+    app = start(view="list", metric="distance", lowest=lowest)
+    shown = next(frame.value for frame in app.dataframe if "head" in frame.value)
+    values = {str(h): float(index.metric("distance")[h.layer, h.head]) for h in index.heads()}
+    assert list(shown["head"]) == sorted(values, key=lambda h: values[h] * (1 if lowest else -1))
+    assert list(shown["Distance"]) == [values[head] for head in shown["head"]]

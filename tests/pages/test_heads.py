@@ -42,7 +42,7 @@ def test_best_heads_follow_the_metric(start: Start, index: Index, lowest: bool) 
     values = index.metric("entropy")
     place = values.argmin() if lowest else values.argmax()
     head = HeadId(*(int(i) for i in np.unravel_index(place, values.shape)))
-    buttons = [button for button in app.button if button.key.startswith("best ")]
+    buttons = [button for button in app.button if (button.key or "").startswith("best ")]
     assert buttons[0].label == f"**{head}** {values[head.layer, head.head]:.3f}"
     assert app.query_params["metric"] == "entropy"
     buttons[0].click().run()
