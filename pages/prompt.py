@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import LONGEST_TEXT, View, all_heads, heat_map, read_text, rest_switch, run_page
+from attn.ui import (
+    LONGEST_TEXT,
+    View,
+    all_heads,
+    heat_map,
+    read_text,
+    rest_switch,
+    run_page,
+    searching,
+    text_view,
+)
 
 
 def body(view: View) -> None:
@@ -25,6 +35,10 @@ def body(view: View) -> None:
     read = read_text(view.index, view.head, text)
     if read is None:
         return
+    pairs = text_view(view.index, view.head, read)
+    if pairs:
+        searching.by_pairs(view, read, pairs)
+    st.subheader("As a heat map", anchor=False)
     heat_map(view.index, view.head, read.tokens.texts, read.layer)
     st.subheader(f"All heads of layer {view.head.layer}", anchor=False)
     st.caption("Rows and columns as above. Click a head to select it.")

@@ -15,7 +15,7 @@ from attn.ui import (
 )
 from attn.ui.notices import plain
 from attn.ui.numbers import explain, numbers, selected
-from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch
+from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch, text_view
 from attn.ui.ranking import (
     ask,
     destination_filter,
@@ -66,5 +66,6 @@ __all__ = [
     "select",
     "selected",
     "show_legend",
+    "text_view",
     "token_picker",
 ]

@@ -160,8 +160,8 @@ def heads_of_layer(
         key=key,
         data={
             "size": int(cells.shape[-1]),
-            "cells": _base64(cells),
-            "palette": _base64(palette),
+            "cells": base64_of(cells),
+            "palette": base64_of(palette),
             "names": names,
             "selected": selected,
             "causal": causal,
@@ -170,5 +170,7 @@ def heads_of_layer(
     )
 
 
-def _base64(array: Any) -> str:
-    return base64.b64encode(np.ascontiguousarray(array, np.uint8).tobytes()).decode()
+def base64_of(array: np.ndarray, kind: Any = np.uint8) -> str:
+    """An array's bytes, little-endian, as text."""
+    ordered = np.ascontiguousarray(array, np.dtype(kind).newbyteorder("<"))
+    return base64.b64encode(ordered.tobytes()).decode()

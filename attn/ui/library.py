@@ -103,10 +103,15 @@ def models() -> Models:
 
 @dataclass(frozen=True, eq=False)
 class LayerReading:
-    """One layer on one text: ``patterns`` (head, dst, src) float16, ``visible`` (dst,) int64."""
+    """One layer on one text.
+
+    ``patterns`` (head, dst, src) float16; ``visible`` (dst,) int64; ``norms`` (head, src) float32,
+    the length of what each source's value writes.
+    """
 
     patterns: np.ndarray
     visible: np.ndarray
+    norms: np.ndarray
 
 
 def encode(manifest: Manifest, text: str) -> Tokens:
@@ -139,9 +144,11 @@ def _read_layer(
 
     def keep(reading: Reading) -> None:
         patterns = reading.pattern[0].cpu().numpy().astype(np.float16)
-        kept.append(LayerReading(patterns, reading.visible[0].cpu().numpy()))
+        assert reading.norms is not None
+        norms = reading.norms[0].float().cpu().numpy()
+        kept.append(LayerReading(patterns, reading.visible[0].cpu().numpy(), norms))
 
-    session.observe(np.array([ids], np.int64), keep, layers=[layer])
+    session.observe(np.array([ids], np.int64), keep, layers=[layer], norms=True)
     return kept[0]
 
 

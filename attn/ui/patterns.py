@@ -17,6 +17,8 @@ from attn.ui.components import heads_of_layer
 from attn.ui.library import LayerReading, encode, lacks_builtin, longest, models, read_layer
 from attn.ui.notices import fail
 from attn.ui.sidebar import select
+from attn.ui.state import read_pairs, write_pairs
+from attn.ui.token_view import token_view
 
 REST = "Leave out the first position"
 REST_HELP = (
@@ -101,6 +103,34 @@ def heat_map(
         f"{float(first.mean()):.0%} of this head's attention here."
         + (" It is left out of the picture." if hide else "")
     )
+
+
+def text_view(index: Index, head: HeadId, read: Read) -> list[tuple[int, int]]:
+    """The text with its looks; a click on two tokens adds their pair → the pairs chosen."""
+    n, two_way = len(read.tokens), index.manifest.bidirectional
+    state = st.session_state
+    chosen = [
+        (dst, src)
+        for dst, src in read_pairs(state["pairs"])
+        if dst < n and src < n and (two_way or src <= dst)
+    ]
+
+    def toggle(dst: int, src: int) -> None:
+        pair = dst, src
+        kept = [one for one in chosen if one != pair]
+        state["pairs"] = write_pairs(kept if pair in chosen else [*chosen, pair])
+
+    token_view(
+        read.tokens.texts,
+        read.layer,
+        head,
+        bidirectional=two_way,
+        bos=index.manifest.bos,
+        held=int(state["held"]),
+        pairs=chosen,
+        on_pair=toggle,
+    )
+    return chosen
 
 
 def all_heads(index: Index, head: HeadId, layer: LayerReading) -> None:

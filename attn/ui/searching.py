@@ -111,6 +111,20 @@ def by_pair(view: View, read: Read) -> None:
     _on_cells(view, read, search.pair(tokens, dst, src))
 
 
+def by_pairs(view: View, read: Read, pairs: list[tuple[int, int]]) -> None:
+    """The heads that join the pairs held on the Prompt page, over all heads of the model."""
+    st.subheader("Which heads join them", anchor=False)
+    cells = np.zeros((len(read.tokens),) * 2, bool)
+    for dst, src in pairs:
+        cells[dst, src] = True
+    st.button("Let go of the pairs", icon=":material/close:", on_click=_no_pairs)
+    _on_cells(view, read, cells)
+
+
+def _no_pairs() -> None:
+    st.session_state["pairs"] = ""
+
+
 def _on_cells(view: View, read: Read, cells: np.ndarray) -> None:
     answers = find_heads(view.index.manifest, read.tokens, cells)
     rows = int(cells.any(1).sum())

@@ -90,6 +90,24 @@ def _ranges(text: str) -> str:
         raise ValueError(text) from error
 
 
+def read_pairs(text: str) -> list[tuple[int, int]]:
+    """(destination, source) of each pair of a text like ``9-2,17-4``; ValueError for another."""
+    found = []
+    for part in filter(None, text.split(",")):
+        dst, src = (_whole(0)(piece) for piece in part.split("-"))
+        found.append((dst, src))
+    return found
+
+
+def write_pairs(pairs: list[tuple[int, int]]) -> str:
+    """Pairs as a text that :func:`read_pairs` reads."""
+    return ",".join(f"{dst}-{src}" for dst, src in pairs)
+
+
+def _pairs(text: str) -> str:
+    return write_pairs(read_pairs(text))
+
+
 def _bit(value: bool) -> str:
     return str(int(value))
 
@@ -102,6 +120,7 @@ ORDERS = ("ranked", "reversed", "random")
 VIEWS = ("map", "scatter", "list")
 FINDS = ("token", "pattern", "pair")
 BY = ("multiple", "attention", "write")
+SHADES = ("attention", "multiple", "write")
 
 PARAMS = (
     Param("index", "", "", str, "the name of an index"),
@@ -134,6 +153,10 @@ PARAMS = (
     Param("with", "compare", "", str, "heads, like L10H7,L4H2"),
     Param("text", "prompt search compare", TEXT, str, "a text"),
     Param("rest", "examples prompt compare", True, _flag, "0 or 1", _bit),
+    Param("shade", "prompt", "attention", _choice(*SHADES), "attention, multiple or write"),
+    Param("marks", "prompt", False, _flag, "0 or 1", _bit),
+    Param("held", "prompt", -1, _whole(-1), "a position, or -1 for none"),
+    Param("pairs", "prompt", "", _pairs, "pairs, like 9-2,17-4"),
 )
 
 

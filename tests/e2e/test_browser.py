@@ -215,16 +215,46 @@ def test_prompt_shows_the_users_text_and_all_heads(visit: Open, session: Any) ->
     expect(box).to_have_value(SENTENCE)
 
 
+def test_tokens_are_held_and_their_pair_is_asked(visit: Open, session: Any) -> None:
+    page = visit("prompt", layer=18, head=6, text=SENTENCE, rest=1)
+    texts = session.encode(SENTENCE).texts
+    view = page.locator(".view")
+    tokens = view.locator(".text span")
+    expect(tokens).to_have_count(len(texts))
+    assert [shown(text) for text in tokens.all_text_contents()] == [shown(t) for t in texts]
+    pattern = session.pattern(session.encode(SENTENCE).ids, HEAD).numpy()
+    away = np.tril(pattern, -1)[:, 1:]  # the strongest look that neither rests nor stays
+    again, best = (int(i) for i in np.unravel_index(away.argmax(), away.shape))
+    best += 1
+    tokens.nth(again).hover()
+    expect(view.locator(".told .looks")).to_contain_text(f"{best} {shown(texts[best])}")
+    expect(view.locator(".told .looks")).to_contain_text(f"{pattern[again, best]:.3f}"[:4])
+    tokens.nth(again).click()
+    expect(page).to_have_url(re.compile(rf"held={again}(&|$)"))
+    expect(tokens.nth(again)).to_have_attribute("aria-pressed", "true")
+    tokens.nth(best).click()
+    expect(page).to_have_url(re.compile(rf"pairs={again}-{best}(&|$)"))
+    expect(page.get_by_role("heading", name="Which heads join them")).to_be_visible()
+    tokens.nth(again).focus()
+    page.keyboard.press("Escape")
+    expect(page).to_have_url(re.compile(r"held=-1(&|$)"))
+    slider = view.get_by_role("slider", name="Head of this layer")
+    slider.press("ArrowRight")
+    expect_head(page, HeadId(18, 7))
+
+
 def test_opening_an_example_shows_its_document(visit: Open, index: Index) -> None:
     page = visit("examples", layer=18, head=6, rows=3)
     example = index.top(HEAD, 3).examples[1]
+    expect_rows(page, index.top(HEAD, 3))  # the page stands: no row moves under the click
     page.get_by_role("button", name="Heat map").nth(1).click()
+    place = f"{example.document}-{example.dst}-{example.src}"
+    expect(page).to_have_url(re.compile(rf"open={place}(&|$)"))
     expect(page.get_by_role("button", name="Close")).to_have_count(1)
     texts = index.window(example.document).texts
     names = tokens_of_plot(page)
     assert len(names) == len(texts)
     assert names[example.src].startswith(f"{example.src} {shown(example.token)[:9]}"[:12])
-    assert query(page)["open"] == f"{example.document}-{example.dst}-{example.src}"
     page.get_by_role("button", name="Close").click()
     expect(page.locator(".js-plotly-plot")).to_have_count(0)
 
