@@ -224,10 +224,13 @@ class View {
       looked[i] = from === 0 && data.rest ? 0 : numbers.value(mode, head, i, from)
       if (i > 0 || !data.rest) most = Math.max(most, looks[i])
     }
-    const top = mode === "attention" && !data.rest ? 1 : Math.max(most, 1e-6)
-    const high = mode === "attention" && !data.rest ? 1
-      : Math.max(looked.reduce((a, b) => Math.max(a, b), 0), 1e-6)
-    const shade = (value, whole) => Math.sqrt(Math.min(Math.max(value / whole, 0), 1)).toFixed(3)
+    // A row at rest stays pale: what is next to nothing must not look like much.
+    const least = mode === "attention" ? 0.02 : mode === "multiple" ? 1
+      : 0.02 * numbers.norms.reduce((a, b) => Math.max(a, b), 1e-6)
+    const whole = mode === "attention" && !data.rest
+    const top = whole ? 1 : Math.max(most, least)
+    const high = whole ? 1 : Math.max(looked.reduce((a, b) => Math.max(a, b), 0), least)
+    const shade = (value, end) => Math.sqrt(Math.min(Math.max(value / end, 0), 1)).toFixed(3)
     this.spans.forEach((span, i) => {
       span.style.setProperty("--a", data.rest && i === 0 ? 0 : shade(looks[i], top))
       span.style.setProperty("--b", i === from ? 0 : shade(looked[i], high))
