@@ -38,6 +38,7 @@ METHODS = """
   sentence**: its first token; a sentence ends at a full stop, an exclamation or question mark, or a
   line end.
 """
+_RANKS = {"attention": "share", "multiple": "lift", "write": "write"}
 HELP = {
     "looks": "A token as it stands in texts: most begin with a space.",
     "expr": "Every token in which the expression finds something, like not|n't|never.",
@@ -133,9 +134,15 @@ def _on_cells(view: View, read: Read, cells: np.ndarray) -> None:
     st.caption(
         f"Share: the attention that the head puts on {what}, a row. Lift: that over what a head "
         "that looks evenly would put there"
-        + (", which for a pair is its multiple." if pairs == 1 else ".")
+        + (", which for a pair is its multiple. " if pairs == 1 else ". ")
+        + "Write: that attention by the length of what the sources' values write."
     )
-    _answers(view, answers, "share")
+    rank = st.segmented_control(
+        "Rank by", list(_RANKS), key="rank", required=True, format_func=str.capitalize,
+        persist_state="session",
+    )  # fmt: skip
+    by = _RANKS[rank or "attention"]
+    _answers(view, sorted(answers, key=lambda one: (-getattr(one, by), one.head)), by)
     _marked(read.tokens, cells)
 
 
@@ -150,8 +157,8 @@ def _answers(view: View, found: Sequence[TokenAnswer | CellsAnswer], by: str) ->
         figure = charts.grid(
             values,
             view.head,
-            unit="lift" if by == "lift" else "share",
-            low_high=(0.0, None) if by == "lift" else (0.0, 1.0),
+            unit=by,
+            low_high=(0.0, 1.0) if by == "share" else (0.0, None),
         )
         key = _key("map")
 
@@ -166,7 +173,11 @@ def _answers(view: View, found: Sequence[TokenAnswer | CellsAnswer], by: str) ->
     with right:
         st.markdown(f"**Best {min(BEST, len(found))}**")
         for one in found[:BEST]:
-            value = f"{one.lift:.1f}×" if by == "lift" else f"{one.share:.3f} · {one.lift:.1f}×"
+            value = f"{one.share:.3f} · {one.lift:.1f}×"
+            if isinstance(one, TokenAnswer):
+                value = f"{one.lift:.1f}×"
+            elif by == "write":
+                value = f"{one.share:.3f} · write {one.write:.3g}"
             st.button(
                 f"**{one.head}** {value}",
                 key=f"found {one.head}",

@@ -156,6 +156,7 @@ PARAMS = (
     Param("shade", "prompt", "attention", _choice(*SHADES), "attention, multiple or write"),
     Param("marks", "prompt", False, _flag, "0 or 1", _bit),
     Param("held", "prompt", -1, _whole(-1), "a position, or -1 for none"),
+    Param("rank", "prompt search", "attention", _choice(*SHADES), "attention, multiple or write"),
     Param("pairs", "prompt", "", _pairs, "pairs, like 9-2,17-4"),
 )
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
+
 from attn.index import Index
-from attn.search import by_token
+from attn.search import by_cells, by_token
+from tests.conftest import Tiny
 from tests.pages.conftest import Start, said
 
 
@@ -66,3 +70,47 @@ def test_the_kind_of_question_is_a_choice(start: Start) -> None:
     app.segmented_control(key="find").set_value("token").run()
     assert app.query_params["find"] == "token"
     assert app.text_input(key="looks").value == " not"
+
+
+@pytest.mark.parametrize("rank", ["attention", "multiple", "write"])
+def test_answers_are_ranked_by_what_is_asked(start: Start, gpt2: Tiny, rank: str) -> None:
+    text = "the cat sat on the mat"
+    app = start("search", find="pair", dst=5, src=2, text=text, rank=rank)
+    ids = gpt2.ids(text)
+    answers = {a.head: a for a in by_cells(gpt2.session, ids, cells_of(len(ids), [(5, 2)]))}
+    key = {"attention": "share", "multiple": "lift", "write": "write"}[rank]
+    wanted = sorted(answers, key=lambda head: (-getattr(answers[head], key), head))
+    assert [label.split("**")[1] for label in found(app)] == [str(head) for head in wanted]
+    if rank == "write":
+        assert all("write" in label for label in found(app))
+    assert app.query_params["rank"] == rank
+
+
+def cells_of(n: int, pairs: list[tuple[int, int]]) -> np.ndarray:
+    cells = np.zeros((n, n), bool)
+    for dst, src in pairs:
+        cells[dst, src] = True
+    return cells
+
+
+def test_pairs_of_the_prompt_page_are_asked_of_all_heads(start: Start, gpt2: Tiny) -> None:
+    text = "the cat sat on the mat"
+    app = start("prompt", layer=1, head=2, text=text, pairs="5-2,7-3,900-1,2-6")
+    ids = gpt2.ids(text)  # pairs that are not of the text, or out of sight, are left aside
+    pairs = [(dst, src) for dst, src in ((5, 2), (7, 3)) if dst < len(ids)]
+    answers = by_cells(gpt2.session, ids, cells_of(len(ids), pairs))
+    best = sorted(answers, key=lambda one: (-one.share, one.head))
+    assert [label.split("**")[1] for label in found(app)] == [str(one.head) for one in best]
+    app.button(key=f"found {best[1].head}").click().run()
+    assert app.query_params["head"] == str(best[1].head.head)
+    next(b for b in app.button if b.label == "Let go of the pairs").click().run()
+    assert app.query_params["pairs"] == ""
+    assert not found(app)
+    assert not app.exception
+
+
+@pytest.mark.parametrize("pairs", ["5", "a-b", "5-", "1-2-3", "-1-2"])
+def test_pairs_that_are_none_are_told(start: Start, pairs: str) -> None:
+    app = start("prompt", pairs=pairs)
+    assert any("which is not pairs" in w.value for w in app.warning)
+    assert not app.exception
