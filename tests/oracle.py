@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-NEAR = 1e-5
+NEAR = 3e-5
 
 Key = tuple[int, int, int, int]
 

@@ -281,8 +281,10 @@ class TestScanning:
             tokens = [r.tokens for r in some]
             assert tokens == sorted(tokens)
         manifest = Index.open(folder).manifest
-        assert reports[-1].documents == manifest.documents
-        assert reports[-1].tokens == manifest.tokens
+        assert stages == ["Reading", "Scanning", "Measuring the weights"]
+        last = [report for report in reports if report.stage == "Scanning"][-1]
+        assert last.documents == manifest.documents
+        assert last.tokens == manifest.tokens
 
     def test_a_document_of_one_token_is_left_out_with_a_notice(
         self, gpt2: Tiny, llama: Tiny, text_file: Path, tmp_path: Path

@@ -21,7 +21,7 @@ from tests.conftest import Tiny, plain_model, save_gpt2
 from tests.oracle import NEAR
 from tests.scanned import HEADS, PLANS, Scanned, scanned
 
-CLOSE = {"rel": 1e-5, "abs": 1e-5}
+CLOSE = {"rel": 3e-5, "abs": 1e-5}
 
 
 @pytest.fixture(params=PLANS)
@@ -44,7 +44,7 @@ class TestBudget:
     def test_parts_are_no_more_than_the_metrics_they_are_claimed_from(self, found: Scanned) -> None:
         for head in HEADS:
             budget, numbers = found.index.budget(head), found.index.numbers(head)
-            assert budget["sink"] == pytest.approx(numbers["sink"], abs=1e-8)
+            assert budget["sink"] == pytest.approx(numbers["sink"], abs=1e-7)
             for part in PARTS[1:-1]:
                 assert budget[part] <= numbers[part] + 1e-6, part
 
@@ -83,7 +83,7 @@ def check_rows(
         token = wanted[row.token]
         assert row.count == token.count
         assert token.least <= row.pairs <= token.most
-        assert row.mass == pytest.approx(token.mass, rel=1e-5, abs=1e-4)
+        assert row.mass == pytest.approx(token.mass, rel=3e-5, abs=1e-4)
         assert row.maximum == pytest.approx(token.maximum, rel=NEAR, abs=1e-6)
         even = token.rows if destinations else token.even
         lift = token.mass / even if even else 0.0
