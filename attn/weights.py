@@ -16,6 +16,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -84,8 +85,14 @@ def _root(factor: Tensor) -> Tensor:
 
 def _singular(left: Tensor, right: Tensor) -> Tensor:
     """(head, d_head) singular values of ``left rightᵀ``, both (head, d_model, d_head), falling."""
-    values: Tensor = torch.linalg.svdvals(_root(left) @ _root(right).mT)
-    return values
+    return _of_finite(torch.linalg.svdvals, _root(left) @ _root(right).mT)
+
+
+def _of_finite(values: Callable[[Tensor], Tensor], square: Tensor) -> Tensor:
+    """(head, d_head) values of square matrices (head, d_head, d_head), NaN of one not finite."""
+    finite = square.isfinite().flatten(1).all(1)
+    found = values(torch.where(finite[:, None, None], square, 0.0))
+    return torch.where(finite[:, None], found, torch.nan)
 
 
 def layer_weights(session: Any, layer: int) -> Layer:
@@ -105,9 +112,9 @@ def copying(w_v: Tensor, w_o: Tensor, through: Tensor) -> Tensor:
 
     ``w_v`` (head, d_model, d_head), ``w_o`` (head, d_head, d_model), ``through`` (d_model, d_model)
     is ``W_U W_E``. All eigenvalues but d_head of that (vocabulary, vocabulary) matrix are 0, and
-    the others are those of ``W_O W_U W_E W_V``. NaN for a head whose weights are 0.
+    the others are those of ``W_O W_U W_E W_V``. NaN for a head whose weights are 0 or not finite.
     """
-    values = torch.linalg.eigvals((w_o @ through @ w_v).double())
+    values = _of_finite(torch.linalg.eigvals, (w_o @ through @ w_v).double())
     score: Tensor = values.real.sum(-1) / values.abs().sum(-1)
     return score
 
@@ -141,8 +148,9 @@ def measure_weights(session: Any) -> dict[str, np.ndarray]:
     The metrics of :data:`attn.metrics.WEIGHT_METRICS`, float64; ``ov_singular`` and ``qk_singular``
     (layer, head, d_head) float32; and for each of :data:`WAYS` ``q_heads`` (layer, head, partner)
     int32, the earlier heads composed with most, as ``layer * n_heads + head``, -1 for none, and
-    ``q_scores`` float32. NaN in layers without attention; nothing where the Bridge cannot tell a
-    model's weights by head. Read from the cache folder where they are there already.
+    ``q_scores`` float32. NaN in layers without attention, and where weights are 0 or not finite
+    and a number has no meaning; nothing where the Bridge cannot tell a model's weights by head.
+    Read from the cache folder where they are there already.
     """
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # another one computes anew
     place = settings().cache / "weights" / f"{session.weights[:32]}-{code[:16]}.npz"
@@ -179,7 +187,7 @@ def _measure(session: Any) -> dict[str, np.ndarray]:
     except (AttributeError, ValueError, RuntimeError):  # a Bridge that cannot say
         return {}
     n, shape = session.n_heads, (session.n_layers, session.n_heads)
-    widest = max(layer.w_o.shape[1] for layer in layers.values())
+    widest = max(max(layer.w_q.shape[2], layer.w_o.shape[1]) for layer in layers.values())
     found: dict[str, np.ndarray] = {name: np.full(shape, np.nan) for name in WEIGHT_METRICS}
     through = _through(session)
     for circuit in ("ov", "qk"):
@@ -202,11 +210,12 @@ def _measure(session: Any) -> dict[str, np.ndarray]:
             if not numbers:
                 continue
             table = composition(torch.cat([layers[j].written for j in there if j < i]), read)
-            best, rows = table.double().nan_to_num(-1).sort(dim=0, descending=True, stable=True)
-            kept = min(PARTNERS, len(numbers))
-            heads[i, :, :kept] = np.array(numbers)[rows[:kept].T.cpu().numpy()]
-            scores[i, :, :kept] = best[:kept].T.cpu().numpy()
-            found[f"{way}_composition"][i] = best[0].cpu().numpy()
+            order = table.double().nan_to_num(-1).sort(dim=0, descending=True, stable=True)
+            best, rows = (some[:PARTNERS].T.cpu().numpy() for some in order)
+            kept, none = best.shape[1], best < 0  # none: one of the two has no size
+            heads[i, :, :kept] = np.where(none, -1, np.array(numbers)[rows])
+            scores[i, :, :kept] = np.where(none, np.nan, best)
+            found[f"{way}_composition"][i] = scores[i, :, 0]
         found[f"{way}_heads"], found[f"{way}_scores"] = heads, scores
     return found
 

@@ -65,6 +65,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+def check_sentence(error: BaseException) -> None:
+    """What a person reads is one line."""
+    assert "\n" not in str(error)
+    assert 10 < len(str(error)) < 400
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _threads() -> None:
     import torch

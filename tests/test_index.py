@@ -30,7 +30,7 @@ from attn.metrics import METRICS
 from attn.scan import Plan, scan
 from attn.store import FORMAT, sealed
 from attn.summary import summary
-from tests.conftest import DOCUMENTS, Tiny
+from tests.conftest import DOCUMENTS, Tiny, check_sentence
 
 HEAD = HeadId(1, 2)
 PLAN = Plan(ctx=64, top=25, sample=30)
@@ -71,12 +71,6 @@ def flip(path: Path, place: int) -> None:
     data = bytearray(path.read_bytes())
     data[place] ^= 1 << (place % 8)
     path.write_bytes(bytes(data))
-
-
-def check_sentence(error: BaseException) -> None:
-    """What a person reads is one line."""
-    assert "\n" not in str(error)
-    assert 10 < len(str(error)) < 400
 
 
 class TestOpen:

@@ -9,9 +9,8 @@ import pytest
 
 from attn.errors import QueryError
 from attn.ranges import Range, parse, within, write
-from tests.conftest import Tiny
+from tests.conftest import Tiny, check_sentence
 from tests.scanned import HEADS
-from tests.test_index import check_sentence
 
 
 @pytest.mark.parametrize(

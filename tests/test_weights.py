@@ -15,7 +15,7 @@ from attn.index import Index
 from attn.metrics import WEIGHT_METRICS
 from attn.model import load_model
 from tests.architectures import ALL, D_HEAD, D_MODEL, HEADS, blocks, plain_model, save
-from tests.conftest import Tiny
+from tests.conftest import Tiny, save_gpt2
 
 EYE = torch.eye(6)
 
@@ -79,6 +79,16 @@ class TestComposition:
         one = weights.composition(layer_of(a, a).written, layer_of(b, b).read("q"))
         two = weights.composition(layer_of(7 * a, a).written, layer_of(b, b / 9).read("q"))
         torch.testing.assert_close(one, two)
+
+    def test_random_matrices_have_one_over_the_root_of_d_model(self) -> None:
+        """What the Methods page says to compare with."""
+        draw = torch.Generator().manual_seed(0)
+        d_model, d_head = 256, 32
+        w = [torch.randn(8, d_model, d_head, generator=draw) for _ in range(8)]
+        one, two = (weights.Layer(a, b, c, d.mT) for a, b, c, d in (w[:4], w[4:]))
+        for way in weights.WAYS:
+            found = weights.composition(one.written, two.read(way))
+            assert float(found.mean()) == pytest.approx(d_model**-0.5, rel=0.05)
 
 
 class TestRank:
@@ -151,6 +161,36 @@ class TestAgainstTheFullMatrices:
                 scores = [wanted[one] for one in best]
                 np.testing.assert_allclose(found[f"{way}_scores"][at][:4], scores, rtol=1e-4)
                 assert found[f"{way}_composition"][at] == pytest.approx(scores[0], rel=1e-4)
+
+
+@pytest.mark.usefixtures("_no_cache")
+class TestWithoutANumber:
+    def test_weights_of_zero(self, uniform_gpt2: Path) -> None:
+        """Queries and keys of 0 have no directions and compose with nothing; values do."""
+        found = weights.measure_weights(load_model(str(uniform_gpt2), device="cpu"))
+        assert (found["qk_norm"] == 0).all()
+        for name in ("qk_rank", "q_composition", "k_composition", "q_scores", "k_scores"):
+            assert np.isnan(found[name]).all(), name
+        assert (found["q_heads"] == -1).all()
+        assert (found["k_heads"] == -1).all()
+        assert (found["v_composition"][1] > 0).all()
+        assert np.isfinite(found["copying"]).all()
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf])
+    def test_weights_that_are_not_finite(self, tmp_path: Path, value: float) -> None:
+        """One head's values: neither an error nor a number, for it and for it alone."""
+        session = load_model(str(save_gpt2(tmp_path / "model")), device="cpu")
+        with torch.no_grad():  # the Bridge shares the weights
+            session.hf.transformer.h[0].attn.c_attn.weight[3, 2 * D_MODEL + D_HEAD] = value
+        found = weights.measure_weights(session)
+        spoilt = np.zeros((2, 4), bool)
+        spoilt[0, 1] = True
+        np.testing.assert_array_equal(np.isnan(found["copying"]), spoilt)
+        for name in ("ov_norm", "ov_rank"):
+            np.testing.assert_array_equal(np.isnan(found[name]), spoilt)
+        assert np.isfinite(found["qk_norm"]).all()
+        assert np.isfinite(found["v_composition"][1]).all()
+        assert 1 not in found["v_heads"][1]
 
 
 @pytest.mark.usefixtures("_no_cache")

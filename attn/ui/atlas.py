@@ -84,14 +84,12 @@ def _range(limit: Range, title: str, low: float, high: float) -> None:
         st.session_state[key] = value
 
     def moved() -> None:
-        one, other = st.session_state[key]
-        ends = (one if one > low else -math.inf, other if other < high else math.inf)
-        others = parse(st.session_state["where"])
-        now = Range(limit.name, *ends)
-        kept = [now if other.name == limit.name else other for other in others]
-        if now not in kept:
-            kept.append(now)
-        st.session_state["where"] = write(kept)
+        left, right = st.session_state[key]
+        now = {one.name: one for one in parse(st.session_state["where"])}
+        now[limit.name] = Range(
+            limit.name, left if left > low else -math.inf, right if right < high else math.inf
+        )
+        st.session_state["where"] = write([*now.values()])
 
     if limit.name == LAYER:
         st.slider(title, low, high, key=key, on_change=moved)
@@ -129,19 +127,11 @@ def ranked(view: View, name: str, meant: np.ndarray) -> None:
     known = values[np.isfinite(values)]
     low = min(0.0, float(known.min(initial=0.0)))
     high = max(float(known.max(initial=0.0)), low + 1e-6)
-    clicks = st.session_state.setdefault("_clicks", 0)
-    key = f"list {clicks}"
-
-    def select_head() -> None:
-        rows = st.session_state[key].selection.rows
-        if rows:
-            st.session_state["_clicks"] = clicks + 1
-            select(found[rows[0]][0])
-
+    key = _key("list")
     st.dataframe(
         columns,
         key=key,
-        on_select=select_head,
+        on_select=_picked(lambda: [found[row][0] for row in st.session_state[key].selection.rows]),
         selection_mode="single-row",
         hide_index=True,
         height=600,
@@ -188,24 +178,33 @@ def draw(view: View, colour: str, scatter: tuple[str, str] | None, meant: np.nda
             (METRICS[x].title, METRICS[y].title, metric.title),
             view.head,
         )
-    clicks = st.session_state.setdefault("_clicks", 0)
-    key = f"grid {clicks}"
+    key, known = _key("grid"), figure.data[-1].customdata
+
+    def clicked() -> list[HeadId]:
+        points = st.session_state[key].selection.points
+        return [HeadId(*map(int, known[point["point_index"]][:2])) for point in points]
+
     st.plotly_chart(
         figure,
         key=key,
-        on_select=_clicked(key, clicks, figure.data[-1].customdata),
+        on_select=_picked(clicked),
         selection_mode="points",
         config=charts.config(),
     )
 
 
-def _clicked(key: str, clicks: int, known: np.ndarray) -> Callable[[], None]:
+def _key(name: str) -> str:
+    return f"{name} {st.session_state.setdefault('_clicks', 0)}"
+
+
+def _picked(heads: Callable[[], list[HeadId]]) -> Callable[[], None]:
+    """Select the first of the heads that a click chose; what was clicked is then drawn anew."""
+
     def select_head() -> None:
-        points = st.session_state[key].selection.points
-        if points:
-            st.session_state["_clicks"] = clicks + 1
-            layer, head = known[points[0]["point_index"]][:2]
-            select(HeadId(int(layer), int(head)))
+        chosen = heads()
+        if chosen:
+            st.session_state["_clicks"] += 1
+            select(chosen[0])
 
     return select_head
 

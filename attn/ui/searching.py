@@ -28,9 +28,10 @@ METHODS = """
   attention on those pairs, and the *lift*: that share over the mean of (such pairs) ÷ visible. For
   one pair the share is its attention, and the lift its multiple. One text is one text: try another
   before you name a head.
-- **Similar heads** (Heads page): half the root mean square of the metrics' differences, in standard
-  deviations over all heads over √2, and half the share of attention that would have to move from
-  token to token; 0 is the same, two heads drawn at random are near 1 in the first.
+- **Similar heads** (Heads page): half the root mean square of the differences of the metrics that
+  both have, in standard deviations over all heads over √2, and half the share of attention that
+  would have to move from token to token; 0 is the same, two heads drawn at random are near 1 in the
+  first.
 - **Compare**: the correlation of two heads is Pearson's, over the pairs of the text that a row
   sees, without the first source and the first row; the pairs that differ most are those whose
   attention is furthest apart between any two of the heads.
@@ -93,7 +94,7 @@ def by_pattern(view: View, read: Read) -> None:
 
 
 def by_pair(view: View, read: Read) -> None:
-    """Ask for one pair of the user's text, chosen by name or by a click in the heat map."""
+    """Ask for one pair of the user's text, chosen from the names of its tokens."""
     tokens = read.tokens
     last = len(tokens) - 1
     for key in ("dst", "src"):
@@ -115,9 +116,7 @@ def by_pair(view: View, read: Read) -> None:
 def by_pairs(view: View, read: Read, pairs: list[tuple[int, int]]) -> None:
     """The heads that join the pairs held on the Prompt page, over all heads of the model."""
     st.subheader("Which heads join them", anchor=False)
-    cells = np.zeros((len(read.tokens),) * 2, bool)
-    for dst, src in pairs:
-        cells[dst, src] = True
+    cells = np.logical_or.reduce([search.pair(read.tokens, dst, src) for dst, src in pairs])
     st.button("Let go of the pairs", icon=":material/close:", on_click=_no_pairs)
     _on_cells(view, read, cells)
 

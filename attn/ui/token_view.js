@@ -46,9 +46,9 @@ class Numbers {
   }
 }
 
+// Three digits: what float16 holds.
 const told = (mode, value) =>
-  mode === "multiple" ? `${value.toFixed(2)}×` : mode === "write" ? value.toPrecision(3)
-    : value.toFixed(4)
+  `${Number(value.toPrecision(3))}${mode === "multiple" ? "×" : ""}`
 
 function make(name, text, className) {
   const element = document.createElement(name)

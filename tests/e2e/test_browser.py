@@ -160,6 +160,22 @@ def test_a_point_of_the_scatter_selects_its_head(visit: Open, index: Index) -> N
     expect_head(page, HeadId(3, 2))
 
 
+def test_keys_step_and_a_row_of_the_list_selects(visit: Open, index: Index) -> None:
+    page = visit(layer=17, head=5, view="list", metric="induction", where="layer:10:20")
+    grid = page.get_by_test_id("stDataFrame").first
+    expect(grid).to_be_visible()
+    page.get_by_text("Each row is one head").click()
+    page.keyboard.press("n")
+    expect_head(page, HeadId(17, 6))
+    page.keyboard.press("p")
+    expect_head(page, HeadId(17, 5))
+    values = index.metric("induction")[10:21]
+    order = np.argsort(-values, axis=None, kind="stable")
+    third = HeadId(10 + int(order[2]) // 9, int(order[2]) % 9)
+    grid.click(position={"x": 16, "y": 35 + 2.5 * 35})  # the box of the third row
+    expect_head(page, third)
+
+
 def test_a_search_finds_heads_and_a_click_selects(visit: Open, index: Index) -> None:
     page = visit("search", layer=17, head=5, find="pattern", pattern="previous token")
     best = page.get_by_role("button", name="L16H0")
