@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 
 NEAR = 3e-5
+"""How near two readings in float32 are: on the tiny GPT-2, whose logits are large, ours and eager
+attention are each within 4e-5 of attention in float64, and within 2e-5 of each other."""
 
 Key = tuple[int, int, int, int]
 

@@ -21,7 +21,7 @@ from tests.conftest import Tiny, plain_model, save_gpt2
 from tests.oracle import NEAR
 from tests.scanned import HEADS, PLANS, Scanned, scanned
 
-CLOSE = {"rel": 3e-5, "abs": 1e-5}
+CLOSE = {"rel": 1e-5, "abs": 1e-5}
 
 
 @pytest.fixture(params=PLANS)
@@ -83,7 +83,7 @@ def check_rows(
         token = wanted[row.token]
         assert row.count == token.count
         assert token.least <= row.pairs <= token.most
-        assert row.mass == pytest.approx(token.mass, rel=3e-5, abs=1e-4)
+        assert row.mass == pytest.approx(token.mass, rel=1e-5, abs=1e-4)
         assert row.maximum == pytest.approx(token.maximum, rel=NEAR, abs=1e-6)
         even = token.rows if destinations else token.even
         lift = token.mass / even if even else 0.0
