@@ -1,4 +1,4 @@
-"""Search: which heads of the model look at a token, make a pattern, or join a pair."""
+"""Search: which heads of the model look at a token, or make a pattern."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import streamlit as st
 
 from attn.ui import FINDS, View, read_text, run_page, searching
 
-TITLES = {"token": "Look at a token", "pattern": "Make a pattern", "pair": "Join a pair"}
+TITLES = {"token": "Look at a token", "pattern": "Make a pattern"}
 
 
 def body(view: View) -> None:
@@ -26,12 +26,8 @@ def body(view: View) -> None:
         return
     text = st.text_area("Your text", key="text", height=90, persist_state="session")
     read = read_text(view.index, view.head, text)
-    if read is None:
-        return
-    if kind == "pattern":
+    if read is not None:
         searching.by_pattern(view, read)
-    else:
-        searching.by_pair(view, read)
 
 
 run_page("search", body)

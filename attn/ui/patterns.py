@@ -109,11 +109,7 @@ def text_view(index: Index, head: HeadId, read: Read) -> list[tuple[int, int]]:
     """The text with its looks; a click on two tokens adds their pair → the pairs chosen."""
     n, two_way = len(read.tokens), index.manifest.bidirectional
     state = st.session_state
-    chosen = [
-        (dst, src)
-        for dst, src in read_pairs(state["pairs"])
-        if dst < n and src < n and (two_way or src <= dst)
-    ]
+    chosen = in_text(read_pairs(state["pairs"]), n, two_way)
 
     def toggle(dst: int, src: int) -> None:
         pair = dst, src
@@ -131,6 +127,11 @@ def text_view(index: Index, head: HeadId, read: Read) -> list[tuple[int, int]]:
         on_pair=toggle,
     )
     return chosen
+
+
+def in_text(pairs: list[tuple[int, int]], n: int, bidirectional: bool) -> list[tuple[int, int]]:
+    """Those of the pairs (destination, source) that a text of ``n`` tokens has in sight."""
+    return [(dst, src) for dst, src in pairs if max(dst, src) < n and (bidirectional or src <= dst)]
 
 
 def all_heads(index: Index, head: HeadId, layer: LayerReading) -> None:

@@ -179,6 +179,13 @@ def example_card(view: View, example: Example, rank: int) -> None:
             show_document(view.index, window, example)
 
 
+def example_row(index: Index, example: Example, rank: int) -> None:
+    """One example without buttons: its numbers and its text."""
+    manifest, window = index.manifest, index.window(example.document, example.start)
+    st.html(example_head(example, window, rank))
+    st.html(example_text(example, window, bidirectional=manifest.bidirectional, bos=manifest.bos))
+
+
 def _toggle(place: str) -> None:
     """Open a row, or close it; one is open at a time."""
     st.session_state["open"] = "" if st.session_state["open"] == place else place

@@ -31,7 +31,7 @@ _PAGES = (
         "search",
         "Search",
         ":material/search:",
-        "Which heads look at a token, make a pattern, or join a pair.",
+        "Which heads look at a token, or make a pattern that you draw.",
     ),
     ("compare", "Compare", ":material/compare_arrows:", "Two to four heads side by side."),
     (
@@ -112,8 +112,8 @@ def _through_app() -> Choice:
     return choice
 
 
-def page_link(view: View, name: str, text: str) -> None:
-    """A link to another page that keeps index and head."""
-    query = values(name) | sidebar.about_index(view.index)
+def page_link(view: View, name: str, text: str, **other: str) -> None:
+    """A link to another page that keeps index and head; ``other`` values of it that are new."""
+    query = values(name) | sidebar.about_index(view.index) | other
     sign = next(sign for other, _, sign, _ in _PAGES if other == name)
     st.page_link(pages()[name], label=text, icon=sign, query_params=query)

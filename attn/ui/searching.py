@@ -1,4 +1,4 @@
-"""Which head does this? The three questions of the Search page, and their answers as a map."""
+"""Which head does this? The questions of the Search page, and their answers as a map."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ import streamlit as st
 from attn import charts, search
 from attn.heads import HeadId, Tokens
 from attn.index import Index
-from attn.search import TEMPLATES, CellsAnswer, TokenAnswer
+from attn.search import CellsAnswer, TokenAnswer
 from attn.texts import shown
+from attn.ui.board import board
 from attn.ui.library import find_heads
 from attn.ui.notices import plain
-from attn.ui.patterns import Read
+from attn.ui.patterns import Read, in_text
+from attn.ui.ranking import example_row, show_legend
 from attn.ui.router import page_link
 from attn.ui.sidebar import View, select
+from attn.ui.state import BY_HAND, LONGEST_TEXT, PATTERNS, read_pairs
 
 BEST = 20
+EXAMPLES = 3
 METHODS = """
 - **By token**: the attention that a head gave the token over the whole corpus, the first position
   left out, over what a head that spreads every row evenly would have given it: the *lift*. Heads
   that gave it less than one row's worth in all are left out.
 - **By pattern** and **by pair**: over the rows of the text that have such a pair, the mean share of
-  attention on those pairs, and the *lift*: that share over the mean of (such pairs) ÷ visible. For
-  one pair the share is its attention, and the lift its multiple. One text is one text: try another
-  before you name a head.
+  attention on those pairs, and the *multiple*: that attention over the mean of (such pairs) ÷
+  visible, which the command line calls lift. For one pair they are the pair's own. One text is one
+  text: try another before you name a head.
 - **Similar heads** (Heads page): half the root mean square of the differences of the metrics that
   both have, in standard deviations over all heads over √2, and half the share of attention that
   would have to move from token to token; 0 is the same, two heads drawn at random are near 1 in the
@@ -43,9 +47,8 @@ _RANKS = {"attention": "share", "multiple": "lift", "write": "write"}
 HELP = {
     "looks": "A token as it stands in texts: most begin with a space.",
     "expr": "Every token in which the expression finds something, like not|n't|never.",
-    "pattern": "The pairs of the text that the head should put its attention on.",
-    "dst": "Where the head looks from.",
-    "src": "What it looks at.",
+    "pattern": "The pairs of the text that the head should put its attention on: a template, or "
+    "what you draw below.",
 }
 
 
@@ -68,8 +71,23 @@ def by_token(view: View) -> None:
         "Lift: the attention that the head gave the token over what a head that looks evenly would "
         "have given it, over the whole corpus. An empty cell: less than one row's worth in all."
     )
-    _answers(view, found, "lift")
-    page_link(view, "examples", "See where the selected head looks")
+    _answers(view, found, "lift", "lift")
+    _best_examples(view, text, regex)
+
+
+def _best_examples(view: View, text: str, regex: bool) -> None:
+    """The selected head's best pairs with the tokens asked for, one of a document."""
+    index, head = view.index, view.head
+    ranking = index.top(head, EXAMPLES, token=text, regex=regex, one_per_document=True)
+    st.subheader(f"Where {head} looks at it", anchor=False)
+    if not ranking.examples:
+        st.info("This head has no such pair above average.", icon=":material/search_off:")
+        return
+    show_legend()
+    for rank, example in enumerate(ranking.examples, 1):
+        with st.container(border=True, gap="xsmall"):
+            example_row(index, example, rank)
+    page_link(view, "examples", "See more of them", token=text, regex=str(int(regex)))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -80,37 +98,41 @@ def _by_token(
 
 
 def by_pattern(view: View, read: Read) -> None:
-    """Ask for a template on the user's text."""
+    """Ask for a template on the user's text, or for cells drawn by hand."""
     name = st.selectbox(
         "Pattern",
-        list(TEMPLATES),
+        PATTERNS,
         key="pattern",
         format_func=str.capitalize,
         persist_state="session",
         width=260,
         help=HELP["pattern"],
     )
-    _on_cells(view, read, search.template(name, read.tokens))
+    n, two_way = len(read.tokens), view.index.manifest.bidirectional
+    if name == BY_HAND:
+        cells = np.zeros((n, n), bool)
+        for dst, src in in_text(read_pairs(st.session_state["cells"]), n, two_way):
+            cells[dst, src] = True
+    else:
+        cells = search.template(name, read.tokens)
+    board(
+        read.tokens.texts,
+        read.layer.patterns[view.head.head],
+        cells,
+        bidirectional=two_way,
+        on_draw=_drawn,
+    )
+    if name == BY_HAND and not cells.any():
+        st.info("Draw the cells that the head should attend to.", icon=":material/draw:")
+        return
+    if len(st.session_state["cells"]) > LONGEST_TEXT and name == BY_HAND:
+        st.caption("These are more cells than a link can carry.")
+    _on_cells(view, read, cells)
 
 
-def by_pair(view: View, read: Read) -> None:
-    """Ask for one pair of the user's text, chosen from the names of its tokens."""
-    tokens = read.tokens
-    last = len(tokens) - 1
-    for key in ("dst", "src"):
-        st.session_state[key] = min(int(st.session_state[key]), last)
-    st.session_state["src"] = min(st.session_state["src"], st.session_state["dst"])
-    names = [f"{i} · {shown(text)}" for i, text in enumerate(tokens.texts)]
-    with st.container(horizontal=True):
-        dst = st.selectbox(
-            "From", range(len(tokens)), key="dst", format_func=names.__getitem__, width=220,
-            persist_state="session", help=HELP["dst"],
-        )  # fmt: skip
-        src = st.selectbox(
-            "To", range(dst + 1), key="src", format_func=names.__getitem__, width=220,
-            persist_state="session", help=HELP["src"],
-        )  # fmt: skip
-    _on_cells(view, read, search.pair(tokens, dst, src))
+def _drawn(cells: str) -> None:
+    """Ask for what is on the board now, which is no template any more."""
+    st.session_state["cells"], st.session_state["pattern"] = cells, BY_HAND
 
 
 def by_pairs(view: View, read: Read, pairs: list[tuple[int, int]]) -> None:
@@ -131,22 +153,22 @@ def _on_cells(view: View, read: Read, cells: np.ndarray) -> None:
     pairs = int(cells.sum())
     what = "one pair" if pairs == 1 else f"{pairs:,} pairs in {rows:,} rows"
     st.caption(
-        f"Share: the attention that the head puts on {what}, a row. Lift: that over what a head "
-        "that looks evenly would put there"
-        + (", which for a pair is its multiple. " if pairs == 1 else ". ")
-        + "Write: that attention by the length of what the sources' values write."
+        f"Attention: what the head puts on {what}, a row. Multiple: that over what a head that "
+        "looks evenly would put there. Write: that attention by the length of what the sources' "
+        "values write."
     )
     rank = st.segmented_control(
         "Rank by", list(_RANKS), key="rank", required=True, format_func=str.capitalize,
         persist_state="session",
     )  # fmt: skip
     by = _RANKS[rank or "attention"]
-    _answers(view, sorted(answers, key=lambda one: (-getattr(one, by), one.head)), by)
+    ordered = sorted(answers, key=lambda one: (-getattr(one, by), one.head))
+    _answers(view, ordered, by, rank or "attention")
     _marked(read.tokens, cells)
 
 
-def _answers(view: View, found: Sequence[TokenAnswer | CellsAnswer], by: str) -> None:
-    """The answers as a map of all heads and as a table of the best; a click selects a head."""
+def _answers(view: View, found: Sequence[TokenAnswer | CellsAnswer], by: str, unit: str) -> None:
+    """The answers as a map of all heads, and the best as buttons; a click selects a head."""
     manifest = view.index.manifest
     values = np.full((manifest.n_layers, manifest.n_heads), np.nan)
     for one in found:
@@ -156,7 +178,7 @@ def _answers(view: View, found: Sequence[TokenAnswer | CellsAnswer], by: str) ->
         figure = charts.grid(
             values,
             view.head,
-            unit=by,
+            unit=unit,
             low_high=(0.0, 1.0) if by == "share" else (0.0, None),
         )
         key = _key("map")
@@ -171,20 +193,25 @@ def _answers(view: View, found: Sequence[TokenAnswer | CellsAnswer], by: str) ->
         )
     with right:
         st.markdown(f"**Best {min(BEST, len(found))}**")
-        for one in found[:BEST]:
-            value = f"{one.share:.3f} · {one.lift:.1f}×"
-            if isinstance(one, TokenAnswer):
-                value = f"{one.lift:.1f}×"
-            elif by == "write":
-                value = f"{one.share:.3f} · write {one.write:.3g}"
-            st.button(
-                f"**{one.head}** {value}",
-                key=f"found {one.head}",
-                on_click=_pick,
-                args=(one.head,),
-                width="stretch",
-                type="primary" if one.head == view.head else "secondary",
-            )
+        with st.grid(min_column_width=150, gap="xsmall"):
+            for one in found[:BEST]:
+                _button(view, one, by)
+
+
+def _button(view: View, one: TokenAnswer | CellsAnswer, by: str) -> None:
+    value = f"{one.share:.3f} · {one.lift:.1f}×"
+    if isinstance(one, TokenAnswer):
+        value = f"{one.lift:.1f}×"
+    elif by == "write":
+        value = f"{one.share:.3f} · write {one.write:.3g}"
+    st.button(
+        f"**{one.head}** {value}",
+        key=f"found {one.head}",
+        on_click=_pick,
+        args=(one.head,),
+        width="stretch",
+        type="primary" if one.head == view.head else "secondary",
+    )
 
 
 def _marked(tokens: Tokens, cells: np.ndarray) -> None:

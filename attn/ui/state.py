@@ -118,7 +118,9 @@ def _optional(value: str | None) -> str:
 
 ORDERS = ("ranked", "reversed", "random")
 VIEWS = ("map", "scatter", "list")
-FINDS = ("token", "pattern", "pair")
+FINDS = ("token", "pattern")
+BY_HAND = "drawn by hand"
+PATTERNS = (*TEMPLATES, BY_HAND)
 BY = ("multiple", "attention", "write")
 SHADES = ("attention", "multiple", "write")
 
@@ -144,12 +146,11 @@ PARAMS = (
     Param("samples", "describe", 20, _whole(1, MOST_SAMPLES), f"a number, 1 to {MOST_SAMPLES}"),
     Param("draw", "describe", 0, _whole(0, 2**31), "a whole number from 0"),
     Param("told", "describe", False, _flag, "0 or 1", _bit),
-    Param("find", "search", "pattern", _choice(*FINDS), "token, pattern or pair"),
+    Param("find", "search", "pattern", _choice(*FINDS), "token or pattern"),
     Param("looks", "search", " not", str, "a token"),
     Param("expr", "search", False, _flag, "0 or 1", _bit),
-    Param("pattern", "search", "induction", _choice(*TEMPLATES), "the name of a pattern"),
-    Param("dst", "search", 17, _whole(0), "a position"),
-    Param("src", "search", 4, _whole(0), "a position"),
+    Param("pattern", "search", "induction", _choice(*PATTERNS), "the name of a pattern"),
+    Param("cells", "search", "", _pairs, "cells, like 9-2,17-4"),
     Param("with", "compare", "", str, "heads, like L10H7,L4H2"),
     Param("text", "prompt search compare", TEXT, str, "a text"),
     Param("rest", "examples prompt compare", True, _flag, "0 or 1", _bit),

@@ -323,7 +323,7 @@ def test_hostile_texts_are_literal_everywhere(
     expect(page.get_by_role("textbox", name="Your text")).to_have_value(text)
     assert any("script" in name for name in tokens_of_plot(page))
     expect_inert(page)
-    page = visit("search", index=folder.name, layer=8, head=0, find="pair", text=text)
+    page = visit("search", index=folder.name, layer=8, head=0, text=text, pattern="same token")
     expect(page.get_by_text("The pairs:")).to_be_visible()
     expect_inert(page)
     page = visit("search", index=folder.name, find="token", looks=HOSTILE[2])

@@ -1,10 +1,11 @@
-"""The Search page: three kinds of question, their answers, links, and what bad input gets."""
+"""The Search page: its questions, their answers, links, and what bad input gets."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from attn.heads import HeadId
 from attn.index import Index
 from attn.search import by_cells, by_token
 from tests.conftest import Tiny
@@ -47,20 +48,29 @@ def test_a_pattern_that_the_text_lacks(start: Start) -> None:
     assert not app.exception
 
 
-def test_a_pair(start: Start) -> None:
-    app = start("search", find="pair", dst=3, src=1, text="the cat sat on the mat")
-    assert len(found(app)) == 8
-    assert app.selectbox(key="dst").value == 3
-    app.selectbox(key="src").select(0).run()
-    assert app.query_params["src"] == "0"
-    assert not app.exception
+def test_cells_drawn_by_hand(start: Start, gpt2: Tiny) -> None:
+    text = "the cat sat on the mat"
+    # cells that are not of the text, or out of sight, are left aside
+    app = start("search", pattern="drawn by hand", text=text, cells="5-2,4-1,900-3,2-6")
+    ids = gpt2.ids(text)
+    answers = by_cells(gpt2.session, ids, cells_of(len(ids), [(5, 2), (4, 1)]))
+    best = sorted(answers, key=lambda one: (-one.share, one.head))
+    assert [label.split("**")[1] for label in found(app)] == [str(one.head) for one in best]
+    assert "2 pairs in 2 rows" in said(app)
+    app = start("search", pattern="drawn by hand", text=text)
+    assert any("Draw the cells" in info.value for info in app.info)
+    assert not found(app)
 
 
-def test_places_beyond_the_text_are_brought_back(start: Start) -> None:
-    app = start("search", find="pair", dst=400, src=300, text="the cat sat")
-    assert not app.exception
-    assert app.selectbox(key="dst").value < 12
-    assert app.selectbox(key="src").value <= app.selectbox(key="dst").value
+def test_a_token_shows_the_heads_own_examples(start: Start, index: Index) -> None:
+    head = HeadId(1, 2)
+    app = start("search", layer=1, head=2, find="token", looks=" the")
+    wanted = index.top(head, 3, token=" the", one_per_document=True).examples
+    assert wanted
+    rows = [h.value for h in app.get("html") if 'class="attn-number"' in h.value]
+    for row, example in zip(rows, wanted, strict=True):
+        assert f"attention {example.attention:.3f}" in row
+        assert f"document {example.document}," in row
 
 
 def test_the_kind_of_question_is_a_choice(start: Start) -> None:
@@ -75,7 +85,7 @@ def test_the_kind_of_question_is_a_choice(start: Start) -> None:
 @pytest.mark.parametrize("rank", ["attention", "multiple", "write"])
 def test_answers_are_ranked_by_what_is_asked(start: Start, gpt2: Tiny, rank: str) -> None:
     text = "the cat sat on the mat"
-    app = start("search", find="pair", dst=5, src=2, text=text, rank=rank)
+    app = start("search", pattern="drawn by hand", cells="5-2", text=text, rank=rank)
     ids = gpt2.ids(text)
     answers = {a.head: a for a in by_cells(gpt2.session, ids, cells_of(len(ids), [(5, 2)]))}
     key = {"attention": "share", "multiple": "lift", "write": "write"}[rank]
