@@ -43,6 +43,19 @@ def correlations(patterns: Sequence[np.ndarray], some: np.ndarray) -> np.ndarray
     return found
 
 
+def same_place(texts: Sequence[str], others: Sequence[str], place: int) -> int | None:
+    """The token of ``others`` that holds the last character of token ``place`` of ``texts``.
+
+    Both cut one text in their own way, special tokens left out. None where the two are not the same
+    text, or the token is empty.
+    """
+    if "".join(texts) != "".join(others) or not texts[place]:
+        return None
+    last = sum(map(len, texts[: place + 1]))
+    ends = np.cumsum([len(text) for text in others])
+    return int(np.searchsorted(ends, last))
+
+
 def differences(patterns: Sequence[np.ndarray], some: np.ndarray, n: int = 10) -> list[Difference]:
     """The ``n`` pairs among ``some`` whose attention is furthest apart between any two heads.
 

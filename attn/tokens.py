@@ -69,9 +69,13 @@ def legend() -> str:
     )
 
 
-def example_head(example: Example, window: Window, rank: int) -> str:
-    """One example's numbers as HTML: its source token, multiple, attention, and where it is."""
+def example_head(example: Example, window: Window, rank: int | str) -> str:
+    """One example's numbers as HTML: its source token, multiple, attention, and where it is.
+
+    ``rank`` stands before them: a number, or a name.
+    """
     where = f"document {example.document}, {html.escape(shown_source(window.source))}"
+    rank = html.escape(str(rank))
     return (
         f'<div class="attn-head"><span class="attn-rank">{rank}</span>{token(example.token)}'
         f'<span class="attn-number"><b>{_multiple(example.multiple)}</b></span>'

@@ -8,14 +8,16 @@ from attn.ui import View, comparing, rest_switch, run_page
 
 
 def body(view: View) -> None:
-    """Which heads; their numbers; their patterns on the user's text."""
+    """Which heads; their numbers; the same rows under each; their patterns on the user's text."""
     st.header("Heads side by side", anchor=False)
-    heads = comparing.choose(view)
-    comparing.numbers(view, heads)
+    sides = comparing.choose(view)
+    comparing.numbers(sides)
+    st.subheader("The same examples under each head", anchor=False)
+    comparing.examples(view, sides)
     st.subheader("On your text", anchor=False)
     text = st.text_area("Your text", key="text", height=90, persist_state="session")
     rest_switch()
-    comparing.patterns(view, heads, text)
+    comparing.patterns(view, sides, text)
 
 
 run_page("compare", body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from attn.compare import cells, correlations, differences
+from attn.compare import cells, correlations, differences, same_place
 
 
 def heads(n: int = 6, number: int = 3) -> list[np.ndarray]:
@@ -65,3 +65,11 @@ def test_ties_go_to_the_earlier_pair() -> None:
     two[1, 1] = two[2, 1] = two[2, 2] = 0.5
     found = differences([one, two], cells(3), 99)
     assert [(d.dst, d.src) for d in found] == [(1, 1), (2, 1), (2, 2)]
+
+
+def test_a_place_is_found_again_in_other_tokens() -> None:
+    texts, others = ("the", " cat", " sat"), ("th", "e c", "at", " ", "sat")
+    assert [same_place(texts, others, place) for place in range(3)] == [1, 2, 4]
+    assert [same_place(others, texts, place) for place in range(5)] == [0, 1, 1, 2, 2]
+    assert same_place(texts, ("the", " dog", " sat"), 0) is None
+    assert same_place(("a", "", "b"), ("ab",), 1) is None

@@ -105,7 +105,7 @@ def models() -> Models:
 class LayerReading:
     """One layer on one text.
 
-    ``patterns`` (head, dst, src) float16; ``visible`` (dst,) int64; ``norms`` (head, src) float32,
+    ``patterns`` (head, dst, src) float32; ``visible`` (dst,) int64; ``norms`` (head, src) float32,
     the length of what each source's value writes.
     """
 
@@ -133,7 +133,7 @@ def read_layer(manifest: Manifest, ids: tuple[int, ...], layer: int) -> LayerRea
     return _read_layer(manifest.model, manifest.dtype, manifest.weights, ids, layer)
 
 
-@st.cache_resource(max_entries=12, show_spinner=False)
+@st.cache_resource(max_entries=8, show_spinner=False)
 def _read_layer(
     model: str, dtype: str, weights: str, ids: tuple[int, ...], layer: int
 ) -> LayerReading:
@@ -143,7 +143,7 @@ def _read_layer(
     kept: list[LayerReading] = []
 
     def keep(reading: Reading) -> None:
-        patterns = reading.pattern[0].cpu().numpy().astype(np.float16)
+        patterns = reading.pattern[0].float().cpu().numpy()
         assert reading.norms is not None
         norms = reading.norms[0].float().cpu().numpy()
         kept.append(LayerReading(patterns, reading.visible[0].cpu().numpy(), norms))

@@ -44,7 +44,7 @@ def read_text(index: Index, head: HeadId, text: str) -> Read | None:
     if not _model_there(manifest):
         return None
     try:
-        with _spinner(manifest):
+        with reading(manifest):
             tokens, limit = encode(manifest, text), longest(manifest)
             words = len(tokens) - int(manifest.bos)
             if words < 2:
@@ -70,7 +70,7 @@ def show_document(index: Index, window: Window, example: Example) -> None:
     if not _model_there(manifest):
         return
     try:
-        with _spinner(manifest):
+        with reading(manifest):
             layer = read_layer(manifest, window.ids, example.head.layer)
     except AttnError as error:
         fail(str(error))
@@ -161,7 +161,8 @@ def _model_there(manifest: Manifest) -> bool:
     return True
 
 
-def _spinner(manifest: Manifest) -> AbstractContextManager[None]:
+def reading(manifest: Manifest) -> AbstractContextManager[None]:
+    """What is shown while the model loads and reads."""
     held = models().holds(manifest.model, dtype=manifest.dtype)
     return st.spinner(
         "Reading the text …" if held else "Loading the model, about ten seconds the first time …"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from attn.heads import Example, HeadId
+from attn.heads import Example, HeadId, Window
 from attn.index import Index, Ranking
 from attn.texts import shown
 from attn.tokens import STYLE, example_head, example_text, legend
@@ -179,9 +179,9 @@ def example_card(view: View, example: Example, rank: int) -> None:
             show_document(view.index, window, example)
 
 
-def example_row(index: Index, example: Example, rank: int) -> None:
+def example_row(index: Index, example: Example, window: Window, rank: int | str) -> None:
     """One example without buttons: its numbers and its text."""
-    manifest, window = index.manifest, index.window(example.document, example.start)
+    manifest = index.manifest
     st.html(example_head(example, window, rank))
     st.html(example_text(example, window, bidirectional=manifest.bidirectional, bos=manifest.bos))
 

@@ -86,7 +86,7 @@ def _best_examples(view: View, text: str, regex: bool) -> None:
     show_legend()
     for rank, example in enumerate(ranking.examples, 1):
         with st.container(border=True, gap="xsmall"):
-            example_row(index, example, rank)
+            example_row(index, example, index.window(example.document, example.start), rank)
     page_link(view, "examples", "See more of them", token=text, regex=str(int(regex)))
 
 

@@ -151,6 +151,7 @@ PARAMS = (
     Param("expr", "search", False, _flag, "0 or 1", _bit),
     Param("pattern", "search", "induction", _choice(*PATTERNS), "the name of a pattern"),
     Param("cells", "search", "", _pairs, "cells, like 9-2,17-4"),
+    Param("against", "compare", "", str, "the name of an index"),
     Param("with", "compare", "", str, "heads, like L10H7,L4H2"),
     Param("text", "prompt search compare", TEXT, str, "a text"),
     Param("rest", "examples prompt compare", True, _flag, "0 or 1", _bit),
