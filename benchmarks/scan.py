@@ -58,10 +58,16 @@ def timed(work: Callable[[], None], device: str) -> float:
     return time.perf_counter() - start
 
 
-def measure(session: ModelSession, ctx: int, rounds: int) -> dict[str, Any]:
-    """Plain and scan seconds a batch, and their ratio, as medians of the rounds."""
+def plain_model(session: ModelSession) -> Any:
+    """A session's model without its logits, with transformers' fast attention."""
     plain = copy.deepcopy(session.hf, {id(session._watch): None}).base_model
     plain.set_attn_implementation("sdpa")
+    return plain
+
+
+def measure(session: ModelSession, ctx: int, rounds: int) -> dict[str, Any]:
+    """Plain and scan seconds a batch, and their ratio, as medians of the rounds."""
+    plain = plain_model(session)
     work, vocabulary = batches(session, ctx, rounds + 2)
     plan = Plan(ctx=ctx).check(session)
     tallies = [

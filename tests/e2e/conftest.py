@@ -115,9 +115,9 @@ def index(indexes: Path, sample_index: Path) -> Index:
     return Index.open(indexes / sample_index.name)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(indexes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that the tests of a module share; the newest index is that of the sample."""
+    """A server that the tests of a process share; the newest index is that of the sample."""
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with serve(log, ATTN_INDEXES=indexes) as running:
         yield running
