@@ -16,6 +16,7 @@ from attn.describe.cli import add_to
 from attn.errors import AttnError, QueryError, ScanError
 from attn.heads import Example, HeadId
 from attn.index import BANDS, Index, Ranking
+from attn.query import parse_distance
 from attn.sharing import Received
 
 app = typer.Typer(
@@ -32,6 +33,10 @@ Token = Annotated[str | None, typer.Option(help="Only this source token, like ' 
 Destination = Annotated[str | None, typer.Option(help="Only this destination token.")]
 Regex = Annotated[
     bool, typer.Option("--regex", help="--token and --destination are regular expressions.")
+]
+Apart = Annotated[
+    str | None,
+    typer.Option(metavar="LOW:HIGH", help="Only so many positions from source to destination."),
 ]
 Out = Annotated[Path | None, typer.Option(help="Where to put the index's folder.")]
 Repository = Annotated[str, typer.Argument(metavar="OWNER/NAME", help="A dataset of the Hub.")]
@@ -155,6 +160,7 @@ def top(
     token: Token = None,
     destination: Destination = None,
     regex: Regex = False,
+    distance: Apart = None,
     n: Count = 10,
     reverse: Annotated[bool, typer.Option(help="Nearest above average first.")] = False,
     by: Annotated[str, typer.Option(help="multiple, attention, or write.")] = "multiple",
@@ -173,6 +179,7 @@ def top(
             token=token,
             destination=destination,
             regex=regex,
+            distance=None if distance is None else parse_distance(distance),
             reverse=reverse,
             one_per_document=one_per_document,
         ),
@@ -186,6 +193,7 @@ def random(
     token: Token = None,
     destination: Destination = None,
     regex: Regex = False,
+    distance: Apart = None,
     n: Count = 10,
     seed: Annotated[int, typer.Option(help="Another seed, another draw.")] = 0,
     band: Annotated[
@@ -194,13 +202,11 @@ def random(
     as_json: Json = False,
 ) -> None:
     """Show pairs of a head drawn at random from all pairs above average."""
-    if band is not None and (token is not None or destination is not None):
-        raise QueryError("A band is drawn whole: leave out --token and --destination.")
+    draw: dict[str, Any] = {"seed": seed, "token": token, "destination": destination}
+    draw |= {"regex": regex, "distance": None if distance is None else parse_distance(distance)}
 
     def query(opened: Index, at: HeadId) -> Ranking:
-        if band is not None:
-            return opened.band(at, band, n, seed=seed)
-        return opened.random(at, n, seed=seed, token=token, destination=destination, regex=regex)
+        return opened.random(at, n, **draw) if band is None else opened.band(at, band, n, **draw)
 
     _show(index, head, as_json, query)
 

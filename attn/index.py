@@ -28,7 +28,7 @@ from attn.metrics import (
     WRITE_SUMS,
     values_of,
 )
-from attn.query import HeadPairs, Ranking, first_of_each
+from attn.query import Distance, HeadPairs, Ranking, apart, first_of_each
 from attn.scores import BANDS, LISTS, SCORES
 from attn.store import MANIFEST, PAIR_GROUP, Manifest, read_manifest, verify
 from attn.tables import table
@@ -398,6 +398,7 @@ class Index:
         token: str | None = None,
         destination: str | None = None,
         regex: bool = False,
+        distance: Distance | None = None,
         reverse: bool = False,
         one_per_document: bool = False,
     ) -> Ranking:
@@ -405,11 +406,12 @@ class Index:
 
         ``by`` multiple, attention, or write where the scan kept it; ``token`` and ``destination``
         only pairs whose source and destination token reads exactly so, or, with ``regex``, where
-        the expression finds something; ``reverse`` the pairs nearest above average first, by
-        multiple; ``one_per_document`` the best pair of each document. Ties: the earlier document,
-        destination, source first. A filter by source token is exact over the whole corpus, by
-        multiple; the others look among the examples that the index keeps, and say so. Raises
-        QueryError for a question without an answer, HeadError for a head out of range.
+        the expression finds something; ``distance`` only pairs whose destination is so many
+        positions after their source, at least and at most; ``reverse`` the pairs nearest above
+        average first, by multiple; ``one_per_document`` the best pair of each document. Ties: the
+        earlier document, destination, source first. A filter by source token is exact over the
+        whole corpus, by multiple; the others look among the examples that the index keeps, and say
+        so. Raises QueryError for a question without an answer, HeadError for a head out of range.
         """
         if by not in SCORES or (by == "write" and not self.manifest.write):
             known = ", ".join(SCORES if self.manifest.write else SCORES[:2])
@@ -417,11 +419,13 @@ class Index:
         if reverse and by != "multiple":
             raise QueryError("The reversed ranking is by multiple: leave out --by or --reverse.")
         name = "bottom" if reverse else {"multiple": "top"}.get(by, by)
-        if token is None and destination is None:
+        if token is None and destination is None and distance is None:
             if one_per_document and name == "top":
                 return self._answer(head, self._kept(head).listed("by_document"), n)
             return self._answer(head, self._kept(head).listed(name), n, one=one_per_document)
-        return self._filtered(head, n, by, token, destination, regex, reverse, one_per_document)
+        return self._filtered(
+            head, n, by, token, destination, regex, distance, reverse, one_per_document
+        )
 
     def random(
         self,
@@ -432,19 +436,58 @@ class Index:
         token: str | None = None,
         destination: str | None = None,
         regex: bool = False,
+        distance: Distance | None = None,
     ) -> Ranking:
-        """Pairs above average drawn uniformly without replacement, from the index's sample."""
-        return self._drawn(head, "sample", n, seed, token, destination, regex)
+        """Pairs above average drawn uniformly without replacement, from the index's sample.
 
-    def band(self, head: HeadId, band: int, n: int = 10, *, seed: int = 0) -> Ranking:
-        """Pairs above average drawn uniformly from one of :data:`BANDS`, low to high."""
+        The filters are those of :meth:`top`, among the pairs of the sample.
+        """
+        return self._drawn(head, "sample", n, seed, token, destination, regex, distance)
+
+    def band(
+        self,
+        head: HeadId,
+        band: int,
+        n: int = 10,
+        *,
+        seed: int = 0,
+        token: str | None = None,
+        destination: str | None = None,
+        regex: bool = False,
+        distance: Distance | None = None,
+    ) -> Ranking:
+        """Pairs above average drawn uniformly from one of :data:`BANDS`, low to high.
+
+        The filters are those of :meth:`top`, among the pairs of the band's sample.
+        """
         if not 0 <= band < len(BANDS):
             raise QueryError(f"Bands of attention are numbered 0 to {len(BANDS) - 1}.")
-        return self._drawn(head, f"band{band}", n, seed)
+        return self._drawn(head, f"band{band}", n, seed, token, destination, regex, distance)
 
     def sampled_rows(self, head: HeadId, n: int = 10, *, seed: int = 0) -> Ranking:
         """Rows drawn uniformly from all that count, each with its best source."""
         return self._drawn(head, "rows", n, seed)
+
+    def find(
+        self, head: HeadId, document: int, dst: int, src: int, start: int = 0
+    ) -> Example | None:
+        """One pair of a head, None where the index does not keep it.
+
+        With its row where one of the lists keeps that. Raises QueryError for a window that the
+        index lacks, HeadError for a head out of range.
+        """
+        texts = self.window(document, start).texts
+        if not (0 <= src < len(texts) and 0 <= dst < len(texts)):
+            return None
+        kept = self._kept(head)
+        listed, _ = self._listed(head, self._numbers_of(texts[src], False))
+        for pairs in (kept, listed):
+            at = (pairs.document == document) & (pairs.start == start)
+            at &= (pairs.dst == dst) & (pairs.src == src)
+            found = self._examples(head, pairs.only(np.flatnonzero(at)), 1)
+            if found:
+                return found[0]
+        return None
 
     def _answer(self, head: HeadId, pairs: HeadPairs, n: int, *, one: bool = False) -> Ranking:
         """The first of a list, which are the first of the whole corpus."""
@@ -461,12 +504,13 @@ class Index:
         token: str | None,
         destination: str | None,
         regex: bool,
+        distance: Distance | None,
         reverse: bool,
         one: bool,
     ) -> Ranking:
         table, kept = self._tokens(head), self._kept(head)
         kept = kept.only(kept.above(skip_first=self.manifest.skip_first))
-        matching = None
+        whole, matching = len(kept) >= self.pairs(head), None
         last = None  # which pairs are the last that the index lists of a token that has more
         if token is not None:
             wanted = self._numbers_of(token, regex)
@@ -482,6 +526,9 @@ class Index:
                 mine = np.isin(table["token"], wanted)
                 matching = int(table["destination_pairs"][mine].sum())
             kept = kept.only(np.isin(self._destinations(kept), wanted))
+        if distance is not None:  # how many there are in all is not counted
+            kept = kept.only(apart(kept, distance))
+            matching, last = len(kept) if whole else None, None
         if by == "write":  # which the pairs that are kept without their rows lack
             kept = kept.only(~np.isnan(kept.write))
         order = kept.order(kept.score(by), reverse=reverse)
@@ -505,6 +552,7 @@ class Index:
         token: str | None = None,
         destination: str | None = None,
         regex: bool = False,
+        distance: Distance | None = None,
     ) -> Ranking:
         pairs = self._kept(head).listed(name)
         whole = len(pairs) >= self.pairs(head)
@@ -514,7 +562,9 @@ class Index:
         if destination is not None:
             wanted = self._numbers_of(destination, regex)
             pairs = pairs.only(np.isin(self._destinations(pairs), wanted))
-        exact = whole or (token is None and destination is None)
+        if distance is not None:
+            pairs = pairs.only(apart(pairs, distance))
+        exact = whole or (token is None and destination is None and distance is None)
         total = self.rows(head) if name == "rows" else self.pairs(head)
         return Ranking(self._examples(head, pairs, n), total, len(pairs), exact)
 

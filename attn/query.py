@@ -11,6 +11,9 @@ from attn.errors import QueryError
 from attn.heads import Example, HeadId, examples_table
 from attn.scores import LISTS
 
+Distance = tuple[int | None, int | None]
+"""The least and the most positions from source to destination, None where there is no end."""
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -163,6 +166,34 @@ class HeadPairs:
 def _columns(table: pa.Table) -> dict[str, np.ndarray]:
     names = ("document", "start", "dst", "src", "token", "multiple", "attention")
     return {name: table[name].to_numpy() for name in names}
+
+
+def parse_distance(text: str) -> Distance:
+    """Positions from source to destination: "3", or "1:5" with either end left out.
+
+    Negative where the source comes later. Raises QueryError for anything else.
+    """
+    low, colon, high = text.partition(":")
+    try:
+        found = int(low) if low.strip() else None, int(high) if high.strip() else None
+    except ValueError:
+        found = None, None
+    if colon and (found[0] is None or found[1] is None or found[0] <= found[1]):
+        if found != (None, None):
+            return found
+    elif not colon and found[0] is not None:
+        return found[0], found[0]
+    raise QueryError(f"A distance is a number or LOW:HIGH, like 1:5, not {text!r}.")
+
+
+def apart(pairs: HeadPairs, distance: Distance) -> np.ndarray:
+    """(pair,) bool: those whose destination is so many positions after their source."""
+    low, high = distance
+    gap = pairs.dst.astype(np.int64) - pairs.src
+    found = np.ones(len(pairs), bool)
+    found &= True if low is None else gap >= low
+    found &= True if high is None else gap <= high
+    return found
 
 
 def first_of_each(values: np.ndarray) -> np.ndarray:

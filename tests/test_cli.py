@@ -122,6 +122,8 @@ def test_filters(index: Path) -> None:
     for record in lines("top", index, "L1H0", "--destination", " the", "--json"):
         texts = opened.window(int(str(record["document"]))).texts
         assert texts[int(str(record["dst"]))] == " the"
+    for record in lines("random", index, "L1H0", "--distance", "2:3", "--json"):
+        assert 2 <= int(str(record["dst"])) - int(str(record["src"])) <= 3
     done = attn("top", index, "L1H0", "--token", " the")
     matching = opened.top(HeadId(1, 0), token=" the").matching
     assert f"10 of {matching:,} that match, out of " in done.stdout
@@ -278,7 +280,7 @@ BAD = {
     "no write scores": (("top", "INDEX", "L0H0", "--by", "write"), "'write'"),
     "no such expression": (("top", "INDEX", "L0H0", "--token", "(", "--regex"), "regular"),
     "no such band": (("random", "INDEX", "L0H0", "--band", "5"), "0 to 4"),
-    "a band of a token": (("random", "INDEX", "L0H0", "--band", "1", "--token", "a"), "--token"),
+    "no distance": (("top", "INDEX", "L0H0", "--distance", "5:1"), "LOW:HIGH"),
     "tokens of no head": (("tokens", "INDEX", "L0H4"), "L0H4"),
     "summary of no head": (("summary", "INDEX", "L2H0"), "L2H0"),
     "summary of no index": (("summary", "nowhere", "L0H0"), "nowhere"),

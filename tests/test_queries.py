@@ -11,8 +11,9 @@ import pytest
 
 from attn.errors import QueryError
 from attn.heads import HeadId
+from attn.query import parse_distance
 from tests import oracle
-from tests.conftest import Tiny
+from tests.conftest import Tiny, check_sentence
 from tests.oracle import NEAR, Pair, by_attention, by_multiple, by_write
 from tests.scanned import HEADS, Scanned, keys
 
@@ -28,6 +29,10 @@ FILTERS: tuple[dict[str, Any], ...] = (
     {"token": "^[ ,;]", "destination": "a", "regex": True},
     {"token": "["},
     {"token": "^never$", "regex": True},
+    {"distance": (2, 4)},
+    {"distance": (None, 1), "token": " the"},
+    {"distance": (7, None), "destination": "a", "regex": True},
+    {"distance": (5000, 6000)},
 )
 SCORES = {"multiple": by_multiple, "attention": by_attention, "write": by_write}
 ORDERS = (("multiple", False), ("attention", False), ("write", False), ("multiple", True))
@@ -50,6 +55,10 @@ def reads(wanted: str | None, text: str, regex: bool) -> bool:
 def passes(found: Scanned, pair: Any, filters: dict[str, Any]) -> bool:
     """Whether both tokens of a pair pass."""
     regex = filters.get("regex", False)
+    low, high = filters.get("distance", (None, None))
+    gap = pair.dst - pair.src
+    if (low is not None and gap < low) or (high is not None and gap > high):
+        return False
     return reads(filters.get("token"), found.source(pair), regex) and reads(
         filters.get("destination"), found.destination(pair), regex
     )
@@ -70,7 +79,9 @@ def check(found: Scanned, head: HeadId, filters: dict[str, Any], n: int) -> int:
         assert ranking.kept >= len(ranking.examples)
         if one:
             assert len({e.document for e in ranking.examples}) == len(ranking.examples)
-        if len(sides) == 1:
+        if "distance" in filters and ranking.matching is None:
+            assert ranking.kept < len(found.pairs(head))
+        elif len(sides) == 1 or "distance" in filters:
             assert ranking.matching is not None
             assert sure <= ranking.matching <= len(pairs)
         else:
@@ -85,7 +96,7 @@ def check(found: Scanned, head: HeadId, filters: dict[str, Any], n: int) -> int:
                 reverse=reverse,
                 one_per_document=one,
             )
-        if sides == ["token"] and (by, reverse, one) == ("multiple", False, False):
+        if [*filters] == ["token"] and (by, reverse, one) == ("multiple", False, False):
             if found.plan.per_token:
                 assert ranking.exact
             if ranking.exact:
@@ -187,10 +198,45 @@ class TestDraws:
             assert set(keys(ranking.examples)) == wanted
             assert ranking.exact == (whole.pairs == whole.kept)
 
+    def test_bands_with_a_filter(self, found: Scanned) -> None:
+        for band in range(5):
+            whole = found.index.band(HEADS[1], band, 10**6)
+            for filters in FILTERS[1:]:
+                ranking = found.index.band(HEADS[1], band, 10**6, **filters)
+                wanted = {oracle.key_of(e) for e in whole.examples if passes(found, e, filters)}
+                assert set(keys(ranking.examples)) == wanted
+
+    def test_a_pair_is_found_again(self, found: Scanned) -> None:
+        index, head = found.index, HEADS[2]
+        kept = [*index.top(head, 5).examples, *index.random(head, 5).examples]
+        kept += index.top(head, 5, token=" the").examples
+        for example in kept:
+            place = (example.document, example.dst, example.src, example.start)
+            again = index.find(head, *place)
+            assert again is not None
+            assert again.record() == example.record()
+        assert index.find(head, kept[0].document, 10**6, 0, kept[0].start) is None
+        assert index.find(head, kept[0].document, 0, 1, kept[0].start) is None
+
     @pytest.mark.parametrize("band", [-1, 5, 99])
     def test_bands_that_are_none(self, found: Scanned, band: int) -> None:
         with pytest.raises(QueryError, match="0 to 4"):
             found.index.band(HEADS[0], band)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("3", (3, 3)), ("1:5", (1, 5)), ("2:", (2, None)), (":4", (None, 4)), ("-3:-1", (-3, -1))],
+)
+def test_distances(text: str, wanted: tuple[int | None, int | None]) -> None:
+    assert parse_distance(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["", ":", "a", "5:1", "1:2:3", "1.5"])
+def test_what_is_no_distance(text: str) -> None:
+    with pytest.raises(QueryError) as caught:
+        parse_distance(text)
+    check_sentence(caught.value)
 
 
 def test_windows_of_a_document_are_one_document(
