@@ -1,4 +1,4 @@
-"""Examples: where a head looks, ranked, reversed or at random. No torch until a row is opened."""
+"""Examples: where a head looks, ranked, at random or by band. No torch until a row is opened."""
 
 from __future__ import annotations
 
@@ -6,50 +6,39 @@ from typing import Any
 
 import streamlit as st
 
-from attn.ui import (
-    BY,
-    MOST_ROWS,
-    ORDERS,
-    View,
-    ask,
-    destination_filter,
-    downloads,
-    example_card,
-    headline,
-    nothing,
-    ranking_table,
-    run_page,
-    show_legend,
-    token_picker,
-)
+from attn.heads import Example, Window
+from attn.ui import BY, MOST_ROWS, ORDERS, View, beside, downloads, ranking, run_page, shelf
 
 HELP = {
     "order": "Ranked: the strongest pairs first. Reversed: those nearest above average first. "
-    "Random: drawn evenly from all pairs above average.",
+    "Random: drawn evenly from all pairs above average. Banded: drawn evenly from each band of "
+    "attention, from a sixteenth up to all.",
     "token": "The exact text of the source token, a space before it written as · or a space.",
     "by": "Multiple: attention times how many sources the row sees. Attention: the plain share. "
     "Write: attention times the length of what the source's value writes.",
     "to": "The exact text of the destination token. Looks among the examples that the index keeps.",
+    "apart": "How many tokens the destination stands after its source: a number, or 1:5, 10:, :3.",
     "regex": "Both token filters are regular expressions, found anywhere in a token.",
     "one": "Only the best pair of each document, so that one text cannot fill the list.",
+    "rows": "Rows on a page; of bands, rows in each.",
     "seed": "Another seed draws other examples; the same one the same.",
 }
 
 
-def controls(view: View) -> None:
-    """The switches; each keeps its value in the URL."""
+def controls(view: View) -> str:
+    """The switches; each keeps its value in the URL → the order."""
     keep: dict[str, Any] = {"persist_state": "session"}
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        order = st.segmented_control(
+        order: str = st.segmented_control(
             "Order", ORDERS, key="order", required=True, help=HELP["order"],
             format_func=str.capitalize, **keep,
         )  # fmt: skip
-        token_picker(view.index, view.head, HELP["token"])
-        destination_filter(HELP["to"], HELP["regex"])
-        st.number_input("Rows", 1, MOST_ROWS, key="rows", width=100, **keep)
-        if order == "random":
+        ranking.token_picker(view.index, view.head, HELP["token"])
+        ranking.other_filters(HELP)
+        st.number_input("Rows", 1, MOST_ROWS, key="rows", width=100, help=HELP["rows"], **keep)
+        if order in ("random", "banded"):
             st.number_input("Seed", 0, 2**31, key="seed", width=110, help=HELP["seed"], **keep)
-            return
+            return order
         if order == "ranked":
             scores = BY if view.index.manifest.write else BY[:2]
             st.segmented_control(
@@ -57,22 +46,25 @@ def controls(view: View) -> None:
                 format_func=str.capitalize, **keep,
             )  # fmt: skip
         st.toggle("One per document", key="one", help=HELP["one"], **keep)
+    return order
 
 
 def body(view: View) -> None:
-    """Switches, how many of how many, legend, rows."""
+    """Switches, how many of how many, legend, rows, the shelf."""
     st.header(f"Examples of {view.head}", anchor=False)
-    controls(view)
-    ranking = ask(view.index, view.head)
-    if not ranking.examples:
-        nothing(view.index, view.head, ranking)
-        return
-    st.markdown(headline(ranking))
-    show_legend()
-    for rank, example in enumerate(ranking.examples, 1):
-        example_card(view, example, rank)
-    name = f"{view.index.name}.{view.head}"
-    downloads.buttons("These rows", name, lambda: ranking_table(ranking))
+    order = controls(view)
+    ranking.bad_distance()
+
+    def buttons(example: Example, window: Window) -> None:
+        shelf.pin_button(view, example)
+        beside.edit_button(view, window, ranking.place_of(example))
+
+    show = ranking.show_bands if order == "banded" else ranking.show
+    shown = show(view, buttons)
+    if shown:
+        name = f"{view.index.name}.{view.head}"
+        downloads.buttons("These rows", name, lambda: ranking.table(shown))
+    shelf.show(view)
 
 
 run_page("examples", body)

@@ -8,7 +8,7 @@ from attn.ui import (
     LONGEST_TEXT,
     View,
     all_heads,
-    heat_map,
+    beside,
     read_text,
     rest_switch,
     run_page,
@@ -38,8 +38,7 @@ def body(view: View) -> None:
     pairs = text_view(view.index, view.head, read)
     if pairs:
         searching.by_pairs(view, read, pairs)
-    st.subheader("As a heat map", anchor=False)
-    heat_map(view.index, view.head, read.tokens.texts, read.layer)
+    beside.show(view, read)
     st.subheader(f"All heads of layer {view.head.layer}", anchor=False)
     st.caption("Rows and columns as above. Click a head to select it.")
     all_heads(view.index, view.head, read.layer)

@@ -5,27 +5,20 @@ from __future__ import annotations
 from attn.metrics import METRICS
 from attn.ui import (
     atlas,
+    beside,
     circuits,
     comparing,
     describing,
     downloads,
     language,
     methods,
+    ranking,
     searching,
+    shelf,
 )
 from attn.ui.notices import plain
 from attn.ui.numbers import explain, numbers, selected
 from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch, text_view
-from attn.ui.ranking import (
-    ask,
-    destination_filter,
-    example_card,
-    headline,
-    nothing,
-    show_legend,
-    token_picker,
-)
-from attn.ui.ranking import table as ranking_table
 from attn.ui.router import run_app, run_page, run_text
 from attn.ui.sidebar import View, select
 from attn.ui.state import BY, FINDS, LONGEST_TEXT, MOST_ROWS, MOST_SAMPLES, ORDERS
@@ -40,23 +33,19 @@ __all__ = [
     "ORDERS",
     "View",
     "all_heads",
-    "ask",
     "atlas",
+    "beside",
     "circuits",
     "comparing",
     "describing",
-    "destination_filter",
     "downloads",
-    "example_card",
     "explain",
-    "headline",
     "heat_map",
     "language",
     "methods",
-    "nothing",
     "numbers",
     "plain",
-    "ranking_table",
+    "ranking",
     "read_text",
     "rest_switch",
     "run_app",
@@ -65,7 +54,6 @@ __all__ = [
     "searching",
     "select",
     "selected",
-    "show_legend",
+    "shelf",
     "text_view",
-    "token_picker",
 ]

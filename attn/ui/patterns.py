@@ -65,7 +65,7 @@ def read_text(index: Index, head: HeadId, text: str) -> Read | None:
 
 
 def show_document(index: Index, window: Window, example: Example) -> None:
-    """The heat map of an example's head on its document, the pair framed."""
+    """An example's head on its document: the tokens, and the heat map with the pair framed."""
     manifest = index.manifest
     if not _model_there(manifest):
         return
@@ -75,6 +75,15 @@ def show_document(index: Index, window: Window, example: Example) -> None:
     except AttnError as error:
         fail(str(error))
         return
+    token_view(
+        window.texts,
+        layer,
+        example.head,
+        bidirectional=manifest.bidirectional,
+        bos=manifest.bos,
+        held=int(st.session_state["held"]),
+        pairs=[(example.dst, example.src)],
+    )
     rest_switch()
     heat_map(index, example.head, window.texts, layer, mark=(example.dst, example.src))
 
@@ -85,6 +94,8 @@ def heat_map(
     texts: tuple[str, ...],
     layer: LayerReading,
     mark: tuple[int, int] | None = None,
+    *,
+    key: str = "heat_map",
 ) -> None:
     """Token × token attention of one head."""
     hide = bool(st.session_state.get("rest"))
@@ -96,7 +107,7 @@ def heat_map(
         hide_first=hide,
         bidirectional=index.manifest.bidirectional,
     )
-    st.plotly_chart(figure, key="heat_map", config=charts.config(), width="stretch")
+    st.plotly_chart(figure, key=key, config=charts.config(), width="stretch")
     first = layer.patterns[head.head][1:, 0]
     st.caption(
         f"A row is where one token looks; it adds to 1. The first position takes "

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
+from attn.errors import QueryError
 from attn.heads import Example, HeadId, Window
-from attn.index import Index, Ranking
+from attn.index import BANDS, Index, Ranking
+from attn.query import parse_distance
 from attn.texts import shown
 from attn.tokens import STYLE, example_head, example_text, legend
-from attn.ui.notices import plain
+from attn.ui.notices import plain, warn
 from attn.ui.patterns import show_document
 from attn.ui.sidebar import View
+
+_BAD = "_bad_distance"
+
+More = Callable[[Example, Window], None]
+"""Draws more buttons beside an example."""
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
@@ -21,7 +31,7 @@ def common_tokens(
     path: Path, identity: str, head: HeadId, order: str, by: str, _index: Index
 ) -> list[str]:
     """Source tokens of the examples that the index keeps for an order, the most frequent first."""
-    if order == "random":
+    if order in ("random", "banded"):
         kept = _index.random(head, 1000)
     elif order == "reversed":
         kept = _index.top(head, 1000, reverse=True)
@@ -74,16 +84,28 @@ def meant(typed: str | None, known: list[str]) -> str | None:
     return typed.replace("·", " ").replace("↵", "\n").replace("⇥", "\t")
 
 
-def ask(index: Index, head: HeadId) -> Ranking:
-    """The examples that the page's switches ask for."""
+def asked() -> dict[str, Any]:
+    """The filters of the page's switches, by the names that the index gives them."""
     state = st.session_state
-    about = {"token": state["token"], "destination": state["to"], "regex": state["regex"]}
+    distance = parse_distance(state["apart"]) if state["apart"] else None
+    return {
+        "token": state["token"],
+        "destination": state["to"],
+        "regex": state["regex"],
+        "distance": distance,
+    }
+
+
+def ask(index: Index, head: HeadId) -> Ranking:
+    """The examples that the page's switches ask for, up to the last on the page."""
+    state, about = st.session_state, asked()
+    last = int(state["first"]) + state["rows"] - 1
     if state["order"] == "random":
-        return index.random(head, state["rows"], seed=state["seed"], **about)
+        return index.random(head, last, seed=state["seed"], **about)
     reverse = state["order"] == "reversed"
     return index.top(
         head,
-        state["rows"],
+        last,
         by="multiple" if reverse else state["by"],
         reverse=reverse,
         one_per_document=state["one"],
@@ -91,16 +113,87 @@ def ask(index: Index, head: HeadId) -> Ranking:
     )
 
 
-def table(ranking: Ranking) -> dict[str, list[object]]:
+def bands(index: Index, head: HeadId) -> list[tuple[str, Ranking]]:
+    """What the page's switches ask for in each band of attention, the highest first, named."""
+    state, about = st.session_state, asked()
+    return [
+        (
+            f"Attention {Fraction(low)} to {Fraction(high)}",
+            index.band(head, number, state["rows"], seed=state["seed"], **about),
+        )
+        for number, (low, high) in reversed([*enumerate(BANDS)])
+    ]
+
+
+def shown_part(ranking: Ranking) -> tuple[Example, ...]:
+    """Those of the examples asked for that are on the page."""
+    return ranking.examples[int(st.session_state["first"]) - 1 :]
+
+
+def pager(ranking: Ranking) -> None:
+    """Buttons to the rows before and after, where there are any."""
+    state = st.session_state
+    first, rows = int(state["first"]), int(state["rows"])
+    more = ranking.kept >= first + rows
+    if first == 1 and not more:
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        for name, sign, step, there in (
+            ("Earlier rows", "arrow_back", -rows, first > 1),
+            ("More rows", "arrow_forward", rows, more),
+        ):
+            st.button(
+                name, key=name, icon=f":material/{sign}:", disabled=not there,
+                on_click=_turn, args=(max(first + step, 1),),
+            )  # fmt: skip
+        last = min(first + rows - 1, ranking.kept)
+        st.caption(f"Rows {first:,} to {last:,} of {ranking.kept:,} that the index keeps")
+
+
+def _turn(first: int) -> None:
+    st.session_state["first"] = first
+    st.session_state["open"] = ""
+
+
+def show(view: View, more: More) -> tuple[Example, ...]:
+    """The rows that the switches ask for, or why there are none → those shown."""
+    ranking = ask(view.index, view.head)
+    if not ranking.examples:
+        nothing(view.index, view.head, ranking)
+        return ()
+    st.markdown(headline(ranking))
+    show_legend()
+    shown_rows = shown_part(ranking)
+    for rank, example in enumerate(shown_rows, int(st.session_state["first"])):
+        example_card(view, example, rank, more)
+    pager(ranking)
+    return shown_rows
+
+
+def show_bands(view: View, more: More) -> tuple[Example, ...]:
+    """Rows of each band of attention, the strongest band first → those shown."""
+    shown_rows: list[Example] = []
+    show_legend()
+    for name, ranking in bands(view.index, view.head):
+        st.subheader(name, anchor=False)
+        if not ranking.examples:
+            st.caption("The index keeps no such pair.")
+        for rank, example in enumerate(ranking.examples, 1):
+            example_card(view, example, rank, more)
+        shown_rows += ranking.examples
+    return tuple(shown_rows)
+
+
+def table(examples: Sequence[Example]) -> dict[str, list[object]]:
     """Column → values of the rows shown, under the names that ``--json`` gives them."""
-    records = [example.record() for example in ranking.examples]
+    records = [example.record() for example in examples]
     names = dict.fromkeys(name for record in records for name in record)
     return {name: [record.get(name) for record in records] for name in names}
 
 
 def headline(ranking: Ranking) -> str:
     """What the rows are out of, as Markdown: "10 of 17,031 pairs above average"."""
-    n, pairs = len(ranking.examples), f"{ranking.pairs:,}"
+    n, pairs = len(shown_part(ranking)), f"{ranking.pairs:,}"
     plural = "pair" if ranking.pairs == 1 else "pairs"
     matching = ranking.matching
     if ranking.exact and matching is None:
@@ -134,13 +227,38 @@ def nothing(index: Index, head: HeadId, ranking: Ranking) -> None:
     )
 
 
-def destination_filter(help_text: str, regex_help: str) -> None:
-    """The filter by destination token, and whether both filters are expressions."""
+def other_filters(help_texts: Mapping[str, str]) -> None:
+    """The filters by destination token and distance, and whether tokens are expressions."""
     st.text_input(
-        "Destination token", key="to", placeholder="any", help=help_text, width=150,
+        "Destination token", key="to", placeholder="any", help=help_texts["to"], width=150,
         persist_state="session", on_change=_to_typed,
     )  # fmt: skip
-    st.toggle("Regex", key="regex", help=regex_help, persist_state="session")
+    state = st.session_state
+    if state.get("_apart") != state["apart"] and not state.get(_BAD):
+        state["_apart"] = state["apart"]
+    st.text_input(
+        "Distance", key="_apart", placeholder="any, or 1:5", help=help_texts["apart"], width=120,
+        on_change=_apart_typed,
+    )  # fmt: skip
+    st.toggle("Regex", key="regex", help=help_texts["regex"], persist_state="session")
+
+
+def bad_distance() -> None:
+    """Say what is wrong with the distance that was typed."""
+    if st.session_state.get(_BAD):
+        warn(st.session_state[_BAD])
+
+
+def _apart_typed() -> None:
+    state = st.session_state
+    typed = state["_apart"].strip()
+    state[_BAD] = ""
+    try:
+        if typed:
+            parse_distance(typed)
+        state["apart"] = typed
+    except QueryError as error:
+        state[_BAD] = str(error)
 
 
 def _to_typed() -> None:
@@ -154,24 +272,33 @@ def show_legend() -> None:
     st.html(legend())
 
 
-def example_card(view: View, example: Example, rank: int) -> None:
-    """One example, and its document's heat map where it is open."""
-    manifest, place = view.index.manifest, f"{example.document}-{example.dst}-{example.src}"
-    place += f"-{example.start}" if example.start else ""
+def place_of(example: Example) -> str:
+    """Where an example is, as links have it: document-destination-source, and the window's start.
+
+    The start is left out where it is 0.
+    """
+    place = f"{example.document}-{example.dst}-{example.src}"
+    return place + (f"-{example.start}" if example.start else "")
+
+
+def example_card(view: View, example: Example, rank: int, more: More) -> None:
+    """One example, and its document's patterns where it is open; ``more`` draws more buttons."""
+    manifest, place = view.index.manifest, place_of(example)
     window = view.index.window(example.document, example.start)
     opened = st.session_state["open"] == place
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.html(example_head(example, window, rank))
             st.button(
-                "Close" if opened else "Heat map",
+                "Close" if opened else "Open",
                 key=f"open {place}",
                 type="tertiary",
-                icon=":material/close:" if opened else ":material/grid_on:",
-                help=None if opened else "This head's heat map of the whole document.",
+                icon=":material/close:" if opened else ":material/open_in_full:",
+                help=None if opened else "This head on the whole document: tokens and heat map.",
                 on_click=_toggle,
-                args=(place,),
+                args=(place, example.dst),
             )
+            more(example, window)
         st.html(
             example_text(example, window, bidirectional=manifest.bidirectional, bos=manifest.bos)
         )
@@ -186,6 +313,8 @@ def example_row(index: Index, example: Example, window: Window, rank: int | str)
     st.html(example_text(example, window, bidirectional=manifest.bidirectional, bos=manifest.bos))
 
 
-def _toggle(place: str) -> None:
-    """Open a row, or close it; one is open at a time."""
-    st.session_state["open"] = "" if st.session_state["open"] == place else place
+def _toggle(place: str, dst: int) -> None:
+    """Open a row, its destination held, or close it; one is open at a time."""
+    opened = st.session_state["open"] != place
+    st.session_state["open"] = place if opened else ""
+    st.session_state["held"] = dst if opened else -1

@@ -12,7 +12,7 @@ from attn.heads import HeadId
 from attn.ui import setup, sidebar
 from attn.ui.notices import fail, warn
 from attn.ui.sidebar import Choice, View
-from attn.ui.state import adopt, notices, values
+from attn.ui.state import adopt, notices, settle, values
 
 _THROUGH_APP = "_through_app"
 _CHOICE = "_choice"
@@ -65,6 +65,7 @@ def run_app() -> None:
     name = next(name for name, other in known.items() if other.url_path == page.url_path)
     adopt()
     choice = sidebar.choose()
+    settle()
     links = [(other, known[other], sign) for other, _, sign, _ in _PAGES]
     sidebar.show(choice, links, name)
     st.session_state[_CHOICE] = choice

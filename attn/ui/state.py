@@ -15,7 +15,9 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from attn.errors import QueryError
+from attn.errors import HeadError, QueryError
+from attn.heads import HeadId
+from attn.query import parse_distance
 from attn.ranges import parse, write
 from attn.search import TEMPLATES
 
@@ -30,6 +32,7 @@ TEXT = (
 )
 
 _READ = "_url_read"
+_QUESTION = "_question"
 _NOTICES = "_url_notices"
 _DECIDED = "_url_decided"
 _UNREAD = "_url_unread"
@@ -104,6 +107,42 @@ def write_pairs(pairs: list[tuple[int, int]]) -> str:
     return ",".join(f"{dst}-{src}" for dst, src in pairs)
 
 
+Pin = tuple[HeadId, str]
+"""A head, and the place of one of its pairs: document-destination-source."""
+
+
+def read_pins(text: str) -> list[Pin]:
+    """The pins of a text like ``L18H6:20-33-21``; ValueError for another."""
+    found = []
+    for part in filter(None, text.split(",")):
+        head, _, place = part.partition(":")
+        try:
+            found.append((HeadId.parse(head), _place(place)))
+        except HeadError as error:
+            raise ValueError(text) from error
+        if not place:
+            raise ValueError(text)
+    return found[:MOST_PINS]
+
+
+def write_pins(pins: list[Pin]) -> str:
+    """Pins as a text that :func:`read_pins` reads."""
+    return ",".join(f"{head}:{place}" for head, place in pins)
+
+
+def _pins(text: str) -> str:
+    return write_pins(read_pins(text))
+
+
+def _distance(text: str) -> str:
+    try:
+        if text:
+            parse_distance(text)
+    except QueryError as error:
+        raise ValueError(text) from error
+    return text
+
+
 def _pairs(text: str) -> str:
     return write_pairs(read_pairs(text))
 
@@ -116,7 +155,8 @@ def _optional(value: str | None) -> str:
     return value or ""
 
 
-ORDERS = ("ranked", "reversed", "random")
+MOST_PINS = 12
+ORDERS = ("ranked", "reversed", "random", "banded")
 VIEWS = ("map", "scatter", "list")
 FINDS = ("token", "pattern")
 BY_HAND = "drawn by hand"
@@ -134,7 +174,7 @@ PARAMS = (
     Param("y", "heads", "entropy", str, "the name of a metric"),
     Param("lowest", "heads", False, _flag, "0 or 1", _bit),
     Param("where", "heads", "", _ranges, "ranges, like induction:0.1:"),
-    Param("order", "examples", "ranked", _choice(*ORDERS), "ranked, reversed or random"),
+    Param("order", "examples", "ranked", _choice(*ORDERS), "ranked, reversed, random or banded"),
     Param("by", "examples", "multiple", _choice(*BY), "multiple, attention or write"),
     Param("token", "examples", None, lambda text: text or None, "a token", _optional),
     Param("to", "examples", None, lambda text: text or None, "a token", _optional),
@@ -142,6 +182,9 @@ PARAMS = (
     Param("rows", "examples", 10, _whole(1, MOST_ROWS), f"a whole number, 1 to {MOST_ROWS}"),
     Param("one", "examples", False, _flag, "0 or 1", _bit),
     Param("seed", "examples", 0, _whole(0, 2**31), "a whole number from 0"),
+    Param("apart", "examples", "", _distance, "a distance, like 1:5"),
+    Param("first", "examples", 1, _whole(1, 10**9), "a whole number from 1"),
+    Param("shelf", "examples", "", _pins, "examples, like L18H6:20-33-21"),
     Param("open", "examples", "", _place, "document-destination-source"),
     Param("samples", "describe", 20, _whole(1, MOST_SAMPLES), f"a number, 1 to {MOST_SAMPLES}"),
     Param("draw", "describe", 0, _whole(0, 2**31), "a whole number from 0"),
@@ -155,9 +198,12 @@ PARAMS = (
     Param("with", "compare", "", str, "heads, like L10H7,L4H2"),
     Param("text", "prompt search compare", TEXT, str, "a text"),
     Param("rest", "examples prompt compare", True, _flag, "0 or 1", _bit),
-    Param("shade", "prompt", "attention", _choice(*SHADES), "attention, multiple or write"),
-    Param("marks", "prompt", False, _flag, "0 or 1", _bit),
-    Param("held", "prompt", -1, _whole(-1), "a position, or -1 for none"),
+    Param("before", "prompt", "", str, "a text"),
+    Param(
+        "shade", "examples prompt", "attention", _choice(*SHADES), "attention, multiple or write"
+    ),
+    Param("marks", "examples prompt", False, _flag, "0 or 1", _bit),
+    Param("held", "examples prompt", -1, _whole(-1), "a position, or -1 for none"),
     Param("rank", "prompt search", "attention", _choice(*SHADES), "attention, multiple or write"),
     Param("pairs", "prompt", "", _pairs, "pairs, like 9-2,17-4"),
 )
@@ -172,6 +218,7 @@ def adopt() -> None:
     if not first and not _history():
         return
     st.session_state[_READ] = True
+    st.session_state[_QUESTION] = None
     st.session_state[_NOTICES] = []
     for param in PARAMS:
         raw = st.query_params.get(param.name)
@@ -192,6 +239,16 @@ def adopt() -> None:
             )
     if first:
         st.session_state[_DECIDED] = {"layer", "head"} & set(st.query_params)
+
+
+def settle() -> None:
+    """Back to the first row of examples as soon as another question is asked."""
+    names = ("index", "layer", "head", "order", "by", "token", "to", "regex", "apart", "one")
+    state = st.session_state
+    question = tuple(state.get(name) for name in (*names, "seed", "rows"))
+    if state.get(_QUESTION) not in (None, question):
+        state["first"] = 1
+    state[_QUESTION] = question
 
 
 def fresh_head() -> bool:
