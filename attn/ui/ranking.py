@@ -290,7 +290,7 @@ def example_card(view: View, example: Example, rank: int, more: More) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.html(example_head(example, window, rank))
             st.button(
-                "Close" if opened else "Open",
+                "Close" if opened else "Whole text",
                 key=f"open {place}",
                 type="tertiary",
                 icon=":material/close:" if opened else ":material/open_in_full:",

@@ -9,7 +9,7 @@ import streamlit as st
 from attn.charts import icon
 from attn.errors import AttnError, IndexFailure
 from attn.heads import HeadId
-from attn.ui import setup, sidebar
+from attn.ui import setup, sidebar, tour
 from attn.ui.notices import fail, warn
 from attn.ui.sidebar import Choice, View
 from attn.ui.state import adopt, notices, settle, values
@@ -71,6 +71,7 @@ def run_app() -> None:
     st.session_state[_CHOICE] = choice
     st.session_state[_THROUGH_APP] = True
     page.run()
+    tour.show(name)
 
 
 def run_page(name: str, body: Callable[[View], None]) -> None:

@@ -13,6 +13,7 @@ import streamlit as st
 from attn.heads import HeadId
 from attn.index import Index
 from attn.ranges import LAYER, parse, write
+from attn.ui import tour
 from attn.ui.components import copy_link
 from attn.ui.library import Entry, entries
 from attn.ui.notices import plain
@@ -112,6 +113,7 @@ def show(choice: Choice, pages: Sequence[tuple[str, object, str]], page: str) ->
         if choice.entry is not None:
             publish(query)
             copy_link(urlencode(query))
+        tour.again()
 
 
 def about_index(index: Index | None) -> dict[str, str]:

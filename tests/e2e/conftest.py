@@ -138,8 +138,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def new_context(browser: Browser) -> Iterator[Callable[[], BrowserContext]]:
-    """Make browsers without a past. In the end: no request left this machine, no script failed."""
+def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """Make browsers without a past, but that the tour is over. In the end: no request left this machine, no script failed."""
     contexts, asked, wrong = [], list[str](), list[str]()
 
     def watch(page: Page) -> None:
@@ -147,8 +147,10 @@ def new_context(browser: Browser) -> Iterator[Callable[[], BrowserContext]]:
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
 
-    def make() -> BrowserContext:
+    def make(tour: bool = False) -> BrowserContext:
         context = browser.new_context(viewport={"width": 1440, "height": 1000})
+        if not tour:
+            context.add_init_script("try { localStorage.setItem('attn-tour', 'done') } catch {}")
         context.set_default_timeout(120_000)
         context.grant_permissions(["clipboard-read", "clipboard-write"])
         context.on("request", lambda request: asked.append(request.url))

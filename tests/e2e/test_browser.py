@@ -263,7 +263,7 @@ def test_opening_an_example_shows_its_document(visit: Open, index: Index) -> Non
     page = visit("examples", layer=18, head=6, rows=3)
     example = index.top(HEAD, 3).examples[1]
     expect_rows(page, index.top(HEAD, 3))  # the page stands: no row moves under the click
-    page.get_by_role("button", name="Open").nth(1).click()
+    page.get_by_role("button", name="Whole text").nth(1).click()
     place = f"{example.document}-{example.dst}-{example.src}"
     expect(page).to_have_url(re.compile(rf"open={place}(&|$)"))
     expect(page.get_by_role("button", name="Close")).to_have_count(1)
