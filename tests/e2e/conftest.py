@@ -139,7 +139,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
-    """Make browsers without a past, but that the tour is over. In the end: no request left this machine, no script failed."""
+    """Make browsers whose tour is over. In the end: no request left here, no script failed."""
     contexts, asked, wrong = [], list[str](), list[str]()
 
     def watch(page: Page) -> None:
