@@ -48,6 +48,14 @@ def config() -> dict[str, Any]:
     return dict(_CONFIG)
 
 
+def library() -> str:
+    """The JavaScript that draws figures, for pages that bring it along: 4.8 MB."""
+    from plotly.offline import get_plotlyjs
+
+    script: str = get_plotlyjs()
+    return script
+
+
 def label(text: str, longest: int = 24) -> str:
     """A token's text as Plotly may draw it: visible, short, and with no HTML left in it."""
     text = shown(text)
@@ -83,7 +91,12 @@ def shades(attention: np.ndarray) -> np.ndarray:
 
 
 def grid(
-    values: np.ndarray, selected: HeadId, *, unit: str, low_high: tuple[float, float | None]
+    values: np.ndarray,
+    selected: HeadId,
+    *,
+    unit: str,
+    low_high: tuple[float, float | None],
+    highest: int = 960,
 ) -> Any:
     """Layer × head heat map of one metric, with the selected head framed.
 
@@ -91,7 +104,7 @@ def grid(
     cell, whose customdata is (layer, head, value). ``unit`` labels the scale; ``low_high`` is the
     metric's range, as in :data:`attn.metrics.METRICS`: shares, 0 to 1, are drawn by their square
     root up to the highest; else the colours run evenly over the range, where an end of None is the
-    values' own.
+    values' own. ``highest`` pixels that the figure may take.
 
     >>> head = attn.HeadId.parse("L18H6")
     >>> figure = attn.charts.grid(
@@ -117,7 +130,7 @@ def grid(
     bar = _bar(high if share else None) | {"title": {"text": unit, "side": "right"}}
     layer, head = np.divmod(np.arange(values.size), n_heads)
     names = [str(HeadId(int(a), int(b))) for a, b in zip(layer, head, strict=True)]
-    height = int(np.clip(18 * n_layers, 180, 900))
+    height = int(np.clip(18 * n_layers + 60, 240, highest))
     figure = go.Figure(
         go.Heatmap(
             z=np.sqrt(values) if share else values,
@@ -152,7 +165,7 @@ def grid(
         line={"color": MARK, "width": 3},
     )
     figure.update_layout(
-        height=height + 60,
+        height=height,
         margin={"l": 44, "r": 8, "t": 8, "b": 44},
         paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
@@ -165,7 +178,10 @@ def grid(
         title="head", dtick=max(1, -(-n_heads // 16)), range=[-0.5, n_heads - 0.5], **_plain()
     )
     figure.update_yaxes(
-        title="layer", dtick=max(1, -(-n_layers // 30)), range=[n_layers - 0.5, -0.5], **_plain()
+        title="layer",
+        dtick=max(1, -(-14 * n_layers // (height - 52))),
+        range=[n_layers - 0.5, -0.5],
+        **_plain(),
     )
     return figure
 
@@ -343,12 +359,18 @@ def budget(heads: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) 
         )
     figure.update_layout(
         barmode="stack",
-        height=80 + 40 * len(heads),
-        margin={"l": 0, "r": 0, "t": 4, "b": 4},
+        height=84 + 44 * len(heads),
+        margin={"l": 0, "r": 0, "t": 4, "b": 80},  # four lines of legend, where it is narrow
         paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
         dragmode=False,
-        legend={"orientation": "h", "y": -0.1, "yanchor": "top", "traceorder": "normal"},
+        legend={
+            "orientation": "h",
+            "y": 0,
+            "yanchor": "top",
+            "traceorder": "normal",
+            "maxheight": 1,
+        },
     )
     figure.update_xaxes(range=[0, 1], visible=False, fixedrange=True)
     figure.update_yaxes(visible=len(heads) > 1, fixedrange=True, autorange="reversed", title=None)

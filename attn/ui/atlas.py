@@ -11,10 +11,10 @@ import streamlit as st
 from attn import charts
 from attn.heads import HeadId
 from attn.index import Index
-from attn.metrics import METRICS
+from attn.metrics import MAIN, METRICS
 from attn.ranges import LAYER, Range, parse, within, write
 from attn.similar import similar
-from attn.ui.numbers import MAIN, best_heads
+from attn.ui.numbers import best_heads
 from attn.ui.sidebar import View, select
 from attn.ui.state import VIEWS
 

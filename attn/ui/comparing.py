@@ -9,12 +9,11 @@ from attn import charts
 from attn.compare import cells, correlations, differences
 from attn.errors import HeadError
 from attn.heads import HeadId
-from attn.metrics import METRICS
+from attn.metrics import METRICS, PART_TITLES
 from attn.similar import similar
 from attn.texts import shown
 from attn.ui.library import LayerReading
 from attn.ui.notices import warn
-from attn.ui.numbers import PART_TITLES
 from attn.ui.patterns import read_text
 from attn.ui.sidebar import View
 

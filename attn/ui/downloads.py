@@ -1,4 +1,4 @@
-"""Tables as files: CSV for spreadsheets, Parquet for programs. They are made on the click."""
+"""What a page shows as files: tables, and a head's report. They are made on the click."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
+
+from attn.ui.sidebar import View
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -55,3 +57,22 @@ def buttons(what: str, name: str, columns: Callable[[], Columns]) -> None:
                 icon=":material/download:",
                 on_click="ignore",
             )
+
+
+def report(view: View) -> None:
+    """A button that saves all that the index says of the selected head as one HTML page."""
+    from attn.report import file_name
+    from attn.report import report as made
+
+    index, head = view.index, view.head
+    st.download_button(
+        "Download report",
+        partial(made, index, head),
+        file_name(index, head),
+        "text/html",
+        key="download report",
+        icon=":material/download:",
+        help=f"All of {head} as one HTML file of some 5 MB that needs no network: numbers, maps, "
+        "examples, descriptions, definitions.",
+        on_click="ignore",
+    )

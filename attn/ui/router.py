@@ -114,6 +114,6 @@ def _through_app() -> Choice:
 
 def page_link(view: View, name: str, text: str) -> None:
     """A link to another page that keeps index and head."""
-    query = values(name) | sidebar.about_index(view.index)
+    query = values(name) | view.index.manifest.about
     sign = next(sign for other, _, sign, _ in _PAGES if other == name)
     st.page_link(pages()[name], label=text, icon=sign, query_params=query)
