@@ -99,7 +99,8 @@ def page(title: str, body: str, figures: Mapping[str, Any]) -> str:
 
 
 def _bare(figure: Any) -> dict[str, Any]:
-    """A figure as plain values, without the template: the page's own style stands for it."""
+    """A figure as plain values, on no ground and in no style of its own: the page has both."""
     found: dict[str, Any] = json.loads(figure.to_json())
     del found["layout"]["template"]
+    found["layout"]["paper_bgcolor"] = "rgba(0,0,0,0)"
     return found

@@ -53,6 +53,7 @@ TIERS = [
         "attn.readers",
         "attn.reduction",
         "attn.repeated",
+        "attn.scales",
         "attn.scores",
         "attn.sharing",
         "attn.shards",

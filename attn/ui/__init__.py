@@ -15,7 +15,7 @@ from attn.ui import (
 )
 from attn.ui.notices import plain
 from attn.ui.numbers import explain, numbers, selected
-from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch, text_view
+from attn.ui.patterns import all_heads, heat_map, map_switches, read_text, text_view
 from attn.ui.ranking import (
     ask,
     destination_filter,
@@ -52,13 +52,13 @@ __all__ = [
     "headline",
     "heat_map",
     "language",
+    "map_switches",
     "methods",
     "nothing",
     "numbers",
     "plain",
     "ranking_table",
     "read_text",
-    "rest_switch",
     "run_app",
     "run_page",
     "run_text",

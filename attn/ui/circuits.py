@@ -6,6 +6,7 @@ import streamlit as st
 
 from attn import charts
 from attn.metrics import WAYS
+from attn.ui import downloads
 from attn.ui.sidebar import View, select
 
 METHODS = """
@@ -55,8 +56,5 @@ def weights(view: View) -> None:
     else:
         st.caption("No head comes before it, so it composes with none.")
     with st.expander("Singular values of its OV and QK circuits"):
-        st.plotly_chart(
-            charts.spectrum({name.upper(): some for name, some in values.items()}),
-            key="spectrum",
-            config=charts.config(),
-        )
+        figure = charts.spectrum({name.upper(): some for name, some in values.items()})
+        downloads.figure(figure, "spectrum", f"{head}.singular-values")

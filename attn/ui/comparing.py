@@ -12,6 +12,7 @@ from attn.heads import HeadId
 from attn.metrics import METRICS, PART_TITLES
 from attn.similar import similar
 from attn.texts import shown
+from attn.ui import downloads
 from attn.ui.library import LayerReading
 from attn.ui.notices import warn
 from attn.ui.patterns import read_text
@@ -52,11 +53,8 @@ def choose(view: View) -> list[HeadId]:
 def numbers(view: View, heads: list[HeadId]) -> None:
     """Budgets as bars, metrics as a table, and the tokens that each looks at most."""
     index = view.index
-    st.plotly_chart(
-        charts.budget({str(head): index.budget(head) for head in heads}, PART_TITLES),
-        key="budgets",
-        config=charts.config(),
-    )
+    figure = charts.budget({str(head): index.budget(head) for head in heads}, PART_TITLES)
+    downloads.figure(figure, "budgets", f"{'-'.join(map(str, heads))}.budget")
     columns = {str(head): list(index.numbers(head).values()) for head in heads}
     with st.expander("All metrics"):
         st.dataframe(
@@ -98,8 +96,9 @@ def patterns(view: View, heads: list[HeadId], text: str) -> None:
                     texts,
                     hide_first=hide,
                     bidirectional=two_way,
+                    scale=st.session_state["scale"],
                 )
-                st.plotly_chart(figure, key=f"pattern {head}", config=charts.config())
+                downloads.figure(figure, f"pattern {head}", f"{head}.attention")
     some = cells(len(texts), bidirectional=two_way)
     if len(heads) < 2 or not some.any():
         return

@@ -58,11 +58,8 @@ def numbers(view: View) -> None:
     st.markdown(plain(summary(index, head)))
     if not index.rows(head):
         return
-    st.plotly_chart(
-        charts.budget({str(head): index.budget(head)}, PART_TITLES),
-        key="budget",
-        config=charts.config(),
-    )
+    figure = charts.budget({str(head): index.budget(head)}, PART_TITLES)
+    downloads.figure(figure, "budget", f"{head}.budget")
     found = index.numbers(head)
     _cards(view, {name: found[name] for name in MAIN if name in found})
     st.caption(

@@ -17,6 +17,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from attn.errors import QueryError
 from attn.ranges import parse, write
+from attn.scales import SCALES
 from attn.search import TEMPLATES
 
 MOST_ROWS = 100
@@ -153,6 +154,8 @@ PARAMS = (
     Param("with", "compare", "", str, "heads, like L10H7,L4H2"),
     Param("text", "prompt search compare", TEXT, str, "a text"),
     Param("rest", "examples prompt compare", True, _flag, "0 or 1", _bit),
+    Param("scale", "examples prompt compare", "root", _choice(*SCALES), "root, linear or log"),
+    Param("near", "examples", True, _flag, "0 or 1", _bit),
     Param("shade", "prompt", "attention", _choice(*SHADES), "attention, multiple or write"),
     Param("marks", "prompt", False, _flag, "0 or 1", _bit),
     Param("held", "prompt", -1, _whole(-1), "a position, or -1 for none"),
