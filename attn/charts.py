@@ -271,6 +271,7 @@ def pattern(
     bidirectional: bool = False,
     scale: str = "root",
     around: tuple[int, int] | None = None,
+    highest: int = 800,
 ) -> Any:
     """Token × token heat map of one head on one text.
 
@@ -278,7 +279,8 @@ def pattern(
     ``mark`` a (dst, src) to frame; ``hide_first`` leaves the first source out and lets the colours
     run up to the strongest cell that is left; ``texts`` (position,) the tokens; ``bidirectional``
     where rows see later positions; ``scale`` one of :data:`attn.scales.SCALES`; ``around`` the
-    first and the last position to show at first. Dragging zooms, a double click returns.
+    first and the last position to show at first; ``highest`` pixels that the figure may take.
+    Dragging zooms, a double click returns.
 
     >>> head, tokens = attn.HeadId.parse("L18H6"), model.encode("one two. one two. one two")
     >>> figure = attn.charts.pattern(
@@ -346,7 +348,7 @@ def pattern(
             line={"color": MARK, "width": 2.5},
         )
     figure.update_layout(
-        height=int(np.clip(20 * (last + 1 - first) + 200, 380, 800)),
+        height=int(np.clip(20 * (last + 1 - first) + 200, 380, highest)),
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
         plot_bgcolor=_CLEAR,
         dragmode="zoom",

@@ -97,6 +97,7 @@ def patterns(view: View, heads: list[HeadId], text: str) -> None:
                     hide_first=hide,
                     bidirectional=two_way,
                     scale=st.session_state["scale"],
+                    highest=560,
                 )
                 downloads.figure(figure, f"pattern {head}", f"{head}.attention")
     some = cells(len(texts), bidirectional=two_way)
