@@ -25,14 +25,20 @@ if TYPE_CHECKING:
     from attn.index import Index
     from attn.model import load_model
     from attn.notebook import AttentionData
+    from attn.report import report
     from attn.scan import scan
 
 __all__ = [
-    "AttentionData", "HeadId", "Index", "charts", "describe", "load_corpus", "load_model", "scan",
-    "score",
+    "AttentionData", "HeadId", "Index", "charts", "describe", "load_corpus", "load_model",
+    "report", "scan", "score",
 ]  # fmt: skip
 
-_MODULES = ("charts", "describe", "scan")  # the last two can be called: see attn.calling
+_MODULES = (
+    "charts",
+    "describe",
+    "report",
+    "scan",
+)  # the last three can be called: see attn.calling
 _HOMES = {
     "AttentionData": "attn.notebook",
     "HeadId": "attn.heads",

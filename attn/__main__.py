@@ -298,6 +298,24 @@ def summary(index: IndexPath, head: Head) -> None:
     print(sentences(Index.open(index), HeadId.parse(head)))
 
 
+@app.command("report")
+def report_command(
+    index: IndexPath,
+    head: Head,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Unless here, under the index's name."),
+    ] = None,
+    n: Count = 10,
+    seed: Annotated[int, typer.Option(help="Seed of the random examples.")] = 0,
+) -> None:
+    """Write a head's whole page as one HTML file that needs no network, and print where it is."""
+    from attn.report import file_name, write
+
+    opened, at = Index.open(index), HeadId.parse(head)
+    print(write(opened, at, out or Path(file_name(opened, at)), n=n, seed=seed))
+
+
 @app.command()
 def merge(
     indexes: Annotated[list[Path], typer.Argument(metavar="INDEX...", help="Parts of a corpus.")],

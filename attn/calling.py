@@ -1,9 +1,9 @@
 """Modules that are called like the function they are named for: ``attn.scan(...)``.
 
-``attn.scan`` and ``attn.describe`` are a module and a package, and Python puts a submodule into its
-package's namespace whenever anyone imports it: a function of the same name there would be one or
-the other, depending on what was imported before. So the name is always the module, and the module
-can be called.
+``attn.scan`` and ``attn.report`` are modules, ``attn.describe`` is a package, and Python puts a
+submodule into its package's namespace whenever anyone imports it: a function of the same name there
+would be one or the other, depending on what was imported before. So the name is always the module,
+and the module can be called.
 """
 
 from __future__ import annotations

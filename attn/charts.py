@@ -5,8 +5,8 @@ through :func:`label`: Plotly reads some HTML in its labels.
 
 One colour scale serves all: "mako" without its blackest tenth, which runs evenly in lightness from
 dark violet through blue and teal to pale green, so it reads on light and dark pages and without
-colour vision. Shares of attention are drawn by their square root: 0.01 is a tenth of the scale,
-0.25 half of it.
+colour vision. Shares of attention lie on it as :mod:`attn.scales` says, by square root unless
+a page says otherwise: 0.01 is a tenth of the scale, 0.25 half of it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from attn.heads import HeadId
+from attn.scales import SCALES, places, said, shares, ticks
 from attn.texts import shown
 
 MAKO = (
@@ -37,15 +38,36 @@ PARTS = ("#8a94a6", "#4c6ef5", "#15aabf", "#fab005", "#f76707", "#be4bdb", "#adb
 MARK = "#f76707"
 """The colour that marks what is selected; nowhere in the scale."""
 
-_CONFIG = {"displayModeBar": False, "scrollZoom": False, "showTips": False}
-_TICKS = (0.0, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0)
 _CLEAR = "rgba(0,0,0,0)"
 _MONO = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
 
 
-def config() -> dict[str, Any]:
-    """Options of Plotly's own tools, the same for all figures."""
-    return dict(_CONFIG)
+def config(figure: Any, name: str) -> dict[str, Any]:
+    """Options of Plotly's own tools: few buttons, none but saving where nothing can be dragged.
+
+    ``name`` of the file, without ending, that the figure is saved as.
+    """
+    buttons = [
+        ["toImage"],
+        *([["zoom2d", "pan2d", "resetScale2d"]] if figure.layout.dragmode else []),
+    ]
+    return {
+        "displayModeBar": "hover",
+        "displaylogo": False,
+        "doubleClick": "reset",
+        "modeBarButtons": buttons,
+        "scrollZoom": False,
+        "showTips": False,
+        "toImageButtonOptions": {"format": "png", "filename": name, "scale": 2},
+    }
+
+
+def library() -> str:
+    """The JavaScript that draws figures, for pages that bring it along: 4.8 MB."""
+    from plotly.offline import get_plotlyjs
+
+    script: str = get_plotlyjs()
+    return script
 
 
 def label(text: str, longest: int = 24) -> str:
@@ -75,15 +97,20 @@ def icon() -> str:
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8">{cells}</svg>'
 
 
-def shades(attention: np.ndarray) -> np.ndarray:
+def shades(attention: np.ndarray, scale: str = "root") -> np.ndarray:
     """uint8 of the same shape: where on the colour scale each attention (0..1) lies."""
-    clean = np.nan_to_num(np.asarray(attention, np.float32), nan=0.0)
-    places: np.ndarray = np.rint(255 * np.sqrt(np.clip(clean, 0, 1)))
-    return places.astype(np.uint8)
+    clean = np.nan_to_num(np.asarray(attention, np.float64), nan=0.0)
+    found: np.ndarray = np.rint(255 * places(clean, scale)).astype(np.uint8)
+    return found
 
 
 def grid(
-    values: np.ndarray, selected: HeadId, *, unit: str, low_high: tuple[float, float | None]
+    values: np.ndarray,
+    selected: HeadId,
+    *,
+    unit: str,
+    low_high: tuple[float, float | None],
+    highest: int = 960,
 ) -> Any:
     """Layer × head heat map of one metric, with the selected head framed.
 
@@ -91,7 +118,7 @@ def grid(
     cell, whose customdata is (layer, head, value). ``unit`` labels the scale; ``low_high`` is the
     metric's range, as in :data:`attn.metrics.METRICS`: shares, 0 to 1, are drawn by their square
     root up to the highest; else the colours run evenly over the range, where an end of None is the
-    values' own.
+    values' own. ``highest`` pixels that the figure may take.
 
     >>> head = attn.HeadId.parse("L18H6")
     >>> figure = attn.charts.grid(
@@ -113,14 +140,14 @@ def grid(
         low, high = low_high[0], low_high[1]
     if share:
         high = max(float(finite.max(initial=0.0)), 1e-6)
-    scale = _share_scale(high) if share else {"zmin": low, "zmax": high}
-    bar = _bar(high if share else None) | {"title": {"text": unit, "side": "right"}}
+    scale = {"zmin": 0.0, "zmax": 1.0} if share else {"zmin": low, "zmax": high}
+    bar = (_bar("root", high) if share else _bar()) | {"title": {"text": unit, "side": "right"}}
     layer, head = np.divmod(np.arange(values.size), n_heads)
     names = [str(HeadId(int(a), int(b))) for a, b in zip(layer, head, strict=True)]
-    height = int(np.clip(18 * n_layers, 180, 900))
+    height = int(np.clip(18 * n_layers + 60, 240, highest))
     figure = go.Figure(
         go.Heatmap(
-            z=np.sqrt(values) if share else values,
+            z=places(values, "root", high).astype(np.float32) if share else values,
             colorscale=list(MAKO),
             xgap=1,
             ygap=1,
@@ -152,9 +179,8 @@ def grid(
         line={"color": MARK, "width": 3},
     )
     figure.update_layout(
-        height=height + 60,
+        height=height,
         margin={"l": 44, "r": 8, "t": 8, "b": 44},
-        paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
         hovermode="closest",
         hoverdistance=60,
@@ -165,7 +191,10 @@ def grid(
         title="head", dtick=max(1, -(-n_heads // 16)), range=[-0.5, n_heads - 0.5], **_plain()
     )
     figure.update_yaxes(
-        title="layer", dtick=max(1, -(-n_layers // 30)), range=[n_layers - 0.5, -0.5], **_plain()
+        title="layer",
+        dtick=max(1, -(-14 * n_layers // (height - 52))),
+        range=[n_layers - 0.5, -0.5],
+        **_plain(),
     )
     return figure
 
@@ -203,7 +232,7 @@ def scatter(
                 "size": np.where(mine, 16, 10)[some],
                 "color": colour[some],
                 "colorscale": list(MAKO),
-                "colorbar": _bar(None) | {"title": {"text": titles[2], "side": "right"}},
+                "colorbar": _bar() | {"title": {"text": titles[2], "side": "right"}},
                 "line": {
                     "width": np.where(mine, 3, 0.5)[some],
                     "color": np.where(mine, MARK, "#8a94a6")[some],
@@ -221,7 +250,6 @@ def scatter(
     figure.update_layout(
         height=560,
         margin={"l": 56, "r": 8, "t": 8, "b": 44},
-        paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
         hovermode="closest",
         dragmode=False,
@@ -241,13 +269,18 @@ def pattern(
     mark: tuple[int, int] | None = None,
     hide_first: bool = False,
     bidirectional: bool = False,
+    scale: str = "root",
+    around: tuple[int, int] | None = None,
+    highest: int = 800,
 ) -> Any:
     """Token × token heat map of one head on one text.
 
     ``attention`` (dst, src) float 0..1; ``visible`` (dst,) how many sources each row sees;
     ``mark`` a (dst, src) to frame; ``hide_first`` leaves the first source out and lets the colours
     run up to the strongest cell that is left; ``texts`` (position,) the tokens; ``bidirectional``
-    where rows see later positions.
+    where rows see later positions; ``scale`` one of :data:`attn.scales.SCALES`; ``around`` the
+    first and the last position to show at first; ``highest`` pixels that the figure may take.
+    Dragging zooms, a double click returns.
 
     >>> head, tokens = attn.HeadId.parse("L18H6"), model.encode("one two. one two. one two")
     >>> figure = attn.charts.pattern(
@@ -269,49 +302,78 @@ def pattern(
     multiple = cells * np.asarray(visible, np.float32)[:, None]
     finite = cells[np.isfinite(cells)]
     high = max(float(finite.max(initial=0.0)), 0.02) if hide_first else 1.0
-    bar = _bar(high) | {"orientation": "h", "x": 0.5, "y": 1, "yanchor": "bottom", "len": 0.9}
     names = [f"{i} {label(text, 16)}" for i, text in enumerate(texts)]
     figure = go.Figure(
         go.Heatmap(
-            z=np.sqrt(cells),
+            z=cells,
             x=names,
             y=names,
-            colorscale=list(MAKO),
-            customdata=np.stack([cells, multiple], axis=2),
+            zmin=0.0,
+            zmax=high,
+            colorscale=_stretched(scale, high),
+            showscale=False,
+            customdata=multiple[:, :, None],
             hovertemplate=(
-                "looks from %{y}<br>at %{x}<br>attention %{customdata[0]:.4f}"
-                "<br>multiple %{customdata[1]:.2f}×<extra></extra>"
+                "looks from %{y}<br>at %{x}<br>attention %{z:.4f}"
+                "<br>multiple %{customdata[0]:.2f}×<extra></extra>"
             ),
             hoverongaps=False,
-            colorbar=bar | {"title": {"text": "attention", "side": "top"}},
-            **_share_scale(high),
         )
     )
+    bar = {"orientation": "h", "x": 0.5, "y": 1, "yanchor": "bottom", "len": 0.9}
+    title = {"text": f"attention, {SCALES[scale].lower()} scale", "side": "top"}
+    figure.add_scatter(  # draws nothing but the legend: the colours at equal steps
+        x=[None],
+        y=[None],
+        marker={
+            "color": [0],
+            "cmin": 0,
+            "cmax": 1,
+            "colorscale": list(MAKO),
+            "colorbar": _bar(scale, high) | bar | {"title": title},
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+    first, last = around or (0, n - 1)
     if mark is not None:
         dst, src = mark
-        around = max(0.5, n / 80)
+        half = max(0.5, (last + 1 - first) / 80)
         figure.add_shape(
             type="rect",
-            x0=src - around,
-            x1=src + around,
-            y0=dst - around,
-            y1=dst + around,
+            x0=src - half,
+            x1=src + half,
+            y0=dst - half,
+            y1=dst + half,
             line={"color": MARK, "width": 2.5},
         )
     figure.update_layout(
-        height=int(np.clip(15 * n + 180, 340, 800)),
+        height=int(np.clip(20 * (last + 1 - first) + 200, 380, highest)),
         margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
-        dragmode=False,
+        dragmode="zoom",
     )
     axis = _plain() | {
         "type": "category",  # Plotly then leaves out the labels that have no room
         "tickfont": {"family": _MONO, "size": 10},
         "automargin": True,
+        "fixedrange": False,
+        "constrain": "domain",
     }
-    figure.update_xaxes(title="source: the token looked at", tickangle=-90, **axis)
-    figure.update_yaxes(title="destination", range=[n - 0.5, -0.5], **axis)
+    ends = (first - 0.5, last + 0.5)
+    figure.update_xaxes(
+        title={"text": "source: the token looked at", "standoff": 12},
+        tickangle=-90,
+        range=ends,
+        **axis,
+    )
+    figure.update_yaxes(
+        title="destination",
+        range=ends[::-1],
+        scaleanchor="x",  # cells are squares, also when zoomed
+        constraintoward="top",
+        **axis,
+    )
     return figure
 
 
@@ -343,12 +405,17 @@ def budget(heads: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) 
         )
     figure.update_layout(
         barmode="stack",
-        height=80 + 40 * len(heads),
-        margin={"l": 0, "r": 0, "t": 4, "b": 4},
-        paper_bgcolor=_CLEAR,
+        height=84 + 44 * len(heads),
+        margin={"l": 0, "r": 0, "t": 4, "b": 80},  # four lines of legend, where it is narrow
         plot_bgcolor=_CLEAR,
         dragmode=False,
-        legend={"orientation": "h", "y": -0.1, "yanchor": "top", "traceorder": "normal"},
+        legend={
+            "orientation": "h",
+            "y": 0,
+            "yanchor": "top",
+            "traceorder": "normal",
+            "maxheight": 1,
+        },
     )
     figure.update_xaxes(range=[0, 1], visible=False, fixedrange=True)
     figure.update_yaxes(visible=len(heads) > 1, fixedrange=True, autorange="reversed", title=None)
@@ -382,7 +449,6 @@ def spectrum(values: Mapping[str, np.ndarray]) -> Any:
     figure.update_layout(
         height=260,
         margin={"l": 56, "r": 8, "t": 8, "b": 44},
-        paper_bgcolor=_CLEAR,
         plot_bgcolor=_CLEAR,
         dragmode=False,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom"},
@@ -393,23 +459,23 @@ def spectrum(values: Mapping[str, np.ndarray]) -> Any:
     return figure
 
 
-def _share_scale(high: float) -> dict[str, float]:
-    """The range of a scale that is drawn by the square root."""
-    return {"zmin": 0.0, "zmax": float(np.sqrt(high))}
+def _stretched(scale: str, high: float) -> list[tuple[float, str]]:
+    """The colours for a scale of shares, 0 to ``high``, that Plotly takes to be even."""
+    steps = np.linspace(0, 1, 65)
+    ends = shares(steps, scale, high) / high
+    ends[[0, -1]] = 0, 1
+    colours = palette()[np.rint(255 * steps).astype(int)]
+    return [(float(e), f"rgb({r},{g},{b})") for e, (r, g, b) in zip(ends, colours, strict=True)]
 
 
-def _bar(share: float | None) -> dict[str, Any]:
-    """The legend of a scale; one drawn by the square root is labelled with the shares it shows."""
+def _bar(scale: str | None = None, high: float = 1.0) -> dict[str, Any]:
+    """The legend of a scale; that of shares runs over places, 0 to 1, and is labelled by them."""
     bar: dict[str, Any] = {"thickness": 10, "outlinewidth": 0}
-    if share is None:
+    if scale is None:
         return bar
-    top, ticks = np.sqrt(share), [0.0]
-    for tick in _TICKS:
-        if min(np.sqrt(tick) - np.sqrt(ticks[-1]), top - np.sqrt(tick)) > 0.15 * top:
-            ticks.append(tick)
-    ticks.append(share)
-    text = [f"{tick:.2g}" for tick in ticks]
-    return bar | {"tickvals": np.sqrt(ticks), "ticktext": text, "tickangle": 0}
+    kept = ticks(scale, high)
+    text = [said(tick, scale) for tick in kept]
+    return bar | {"tickvals": places(np.array(kept), scale, high), "ticktext": text, "tickangle": 0}
 
 
 def _plain() -> dict[str, Any]:

@@ -364,6 +364,19 @@ WEIGHT_METRICS = (
 )  # fmt: skip
 """What :mod:`attn.weights` computes; absent where a model's weights cannot be told by head."""
 
+MAIN = (
+    "induction", "duplicate", "previous", "self", "sink", "entropy", "distance",
+    "induction_random", "duplicate_random", "previous_random",
+)  # fmt: skip
+"""The metrics that show first; the others unfold."""
+
+WAYS = {
+    "q": ("Queries", "What it looks for depends on what these earlier heads wrote."),
+    "k": ("Keys", "What it finds depends on what these earlier heads wrote."),
+    "v": ("Values", "What it moves on was written by these earlier heads."),
+}
+"""The ways in which a head composes with earlier ones: title, meaning."""
+
 PAIR_SUMS = {m.name: m.pairs for m in _ALL if m.pairs}
 OFFSET_SUMS = {m.name: m.offsets for m in _ALL if m.offsets} | {
     "distance_squared": distance_squared
@@ -375,6 +388,12 @@ SUMS = (*PAIR_SUMS, *OFFSET_SUMS, *ROW_SUMS, "entropy_most", "repeats", *WRITE_S
 
 PARTS = ("sink", "self", "previous", "duplicate", "induction", "punctuation", "rest")
 """The budget, in the order of claims; what no other part claims is the rest."""
+
+PART_TITLES = {
+    "sink": "First position", "self": "Self", "previous": "Previous token",
+    "duplicate": "Earlier same token", "induction": "Induction",
+    "punctuation": "Punctuation, line ends", "rest": "The rest",
+}  # fmt: skip
 
 DISTANCES = (0, 1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513, 1025, 2049, 4097)
 """Where the bins of the distance histogram begin; each holds attention mass."""

@@ -135,6 +135,13 @@ class Manifest:
     format: int = FORMAT
 
     @property
+    def about(self) -> dict[str, str]:
+        """What a link says beside the index's name, so that whoever lacks it can make it."""
+        about = {"model": self.model, "corpus": self.corpus, "ctx": str(self.ctx)}
+        about |= {"skip": str(self.skip)} if self.skip else {}
+        return about | ({"docs": str(self.docs)} if self.docs is not None else {})
+
+    @property
     def command(self) -> str:
         """The command that makes this index again."""
         model, corpus = shlex.quote(self.model), shlex.quote(self.corpus)

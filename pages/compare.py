@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import View, comparing, rest_switch, run_page
+from attn.ui import View, comparing, map_switches, run_page
 
 
 def body(view: View) -> None:
@@ -16,7 +16,8 @@ def body(view: View) -> None:
     comparing.examples(view, sides)
     st.subheader("On your text", anchor=False)
     text = st.text_area("Your text", key="text", height=90, persist_state="session")
-    rest_switch()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        map_switches()
     comparing.patterns(view, sides, text)
 
 

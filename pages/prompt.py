@@ -9,8 +9,8 @@ from attn.ui import (
     View,
     all_heads,
     beside,
+    map_switches,
     read_text,
-    rest_switch,
     run_page,
     searching,
     text_view,
@@ -27,9 +27,9 @@ def body(view: View) -> None:
         persist_state="session",
         help=f"Copy link takes the text along up to {LONGEST_TEXT:,} characters.",
     )
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="bottom"):
         st.button("Show attention", type="primary", icon=":material/visibility:")
-        rest_switch()
+        map_switches()
     if len(text) > LONGEST_TEXT:
         st.caption(f"The text is over {LONGEST_TEXT:,} characters: a link leaves it out.")
     read = read_text(view.index, view.head, text)

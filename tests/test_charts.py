@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
 from attn import charts
 from attn.heads import HeadId
+from attn.scales import SCALES, places, shares
 
 TEXTS = ("<s>", " the", "<img src=x>", "\n", "$a$")
 
@@ -43,8 +47,8 @@ def test_grid_has_a_cell_and_a_click_target_a_head() -> None:
     figure = charts.grid(values, HeadId(2, 3), unit="share", low_high=(0.0, 1.0))
     heat, squares = figure.data
     assert heat.z.dtype == np.float32
-    np.testing.assert_allclose(heat.z, np.sqrt(values), rtol=1e-6)
-    assert heat.zmax == pytest.approx(np.sqrt(values[2, 3]))
+    np.testing.assert_allclose(heat.z, np.sqrt(values / values[2, 3]), rtol=1e-6)
+    assert (heat.zmin, heat.zmax) == (0.0, 1.0)
     assert len(squares.x) == 12
     assert squares.text[7] == "L1H3"
     np.testing.assert_allclose(squares.customdata[7], [1, 3, values[1, 3]], rtol=1e-6)
@@ -70,10 +74,10 @@ def test_grid_survives_flat_and_empty_metrics(values: np.ndarray, high: float | 
 def test_pattern_shows_attention_and_multiple() -> None:
     figure = charts.pattern(uniform(5), np.arange(1, 6), TEXTS)
     heat = figure.data[0]
-    assert heat.z.dtype == np.float32
+    assert heat.z.dtype == heat.customdata.dtype == np.float32
     assert np.isnan(heat.z[0, 1])
-    np.testing.assert_allclose(heat.z[4], np.sqrt(0.2), rtol=1e-6)
-    np.testing.assert_allclose(heat.customdata[4, :, 1], 1.0, rtol=1e-6)
+    np.testing.assert_allclose(heat.z[4], 0.2, rtol=1e-6)
+    np.testing.assert_allclose(heat.customdata[4, :, 0], 1.0, rtol=1e-6)
     assert (heat.zmin, heat.zmax) == (0.0, 1.0)
 
 
@@ -87,7 +91,7 @@ def test_pattern_without_the_first_position_is_rescaled() -> None:
     figure = charts.pattern(uniform(5), np.arange(1, 6), TEXTS, hide_first=True)
     heat = figure.data[0]
     assert np.isnan(heat.z[:, 0]).all()
-    assert heat.zmax == pytest.approx(np.sqrt(0.5))
+    assert heat.zmax == pytest.approx(0.5)
 
 
 def test_bidirectional_pattern_keeps_its_upper_half() -> None:
@@ -107,8 +111,58 @@ def test_pattern_of_one_token_and_of_many() -> None:
 def test_ticks_of_shares_stand_apart(high: float) -> None:
     values = np.array([[0.0, high]])
     bar = charts.grid(values, HeadId(0, 0), unit="share", low_high=(0.0, 1.0)).data[0].colorbar
-    assert bar.tickvals[-1] == pytest.approx(np.sqrt(high))
-    assert (np.diff(bar.tickvals) > 0.15 * np.sqrt(high)).all()
+    assert bar.tickvals[-1] == 1.0
+    assert bar.ticktext[-1] == f"{high:.2g}"
+    assert (np.diff(bar.tickvals) > 0.14).all()
+
+
+def colour_at(scale: Sequence[tuple[float, str]], place: float) -> np.ndarray:
+    """What Plotly paints at a place, 0 to 1, of a colour scale."""
+    ends = [end for end, _ in scale]
+    colours = np.array([[int(n) for n in re.findall(r"\d+", text)] for _, text in scale], float)
+    return np.array([np.interp(place, ends, colours[:, i]) for i in range(3)])
+
+
+@pytest.mark.parametrize("high", [1.0, 0.5, 0.03])
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_cell_has_the_colour_that_the_legend_says(scale: str, high: float) -> None:
+    pattern = np.tril(np.full((4, 4), high / 2, np.float32))
+    pattern[3, 1] = high
+    figure = charts.pattern(pattern, np.arange(1, 5), TEXTS[:4], hide_first=True, scale=scale)
+    heat, legend = figure.data
+    bar, palette = legend.marker.colorbar, charts.palette().astype(float)
+    assert heat.zmax == pytest.approx(high)
+    assert len(bar.tickvals) >= 3
+    for place, text in zip(bar.tickvals, bar.ticktext, strict=True):
+        share = float(text.removeprefix("≤"))
+        painted = colour_at(heat.colorscale, min(share / high, 1.0))
+        np.testing.assert_allclose(painted, palette[round(255 * place)], atol=6)
+    assert bar.title.text == f"attention, {SCALES[scale].lower()} scale"
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_places_and_shares_turn_each_other_round(scale: str) -> None:
+    where = np.linspace(0, 1, 11)
+    np.testing.assert_allclose(places(shares(where, scale, 0.4), scale, 0.4), where, atol=1e-12)
+    assert places(np.array([0.0, 1e-9]), "log").tolist() == [0.0, 0.0]
+    assert np.isnan(places(np.array([np.nan]), scale)).all()
+
+
+@pytest.mark.parametrize("n", [20, 512])
+def test_a_heat_map_stays_small_and_square_whatever_is_shown(n: int) -> None:
+    figure = charts.pattern(
+        uniform(n), np.arange(1, n + 1), tuple(f" word{i}" for i in range(n)), around=(4, 15)
+    )
+    assert len(figure.to_json()) < (60_000 if n == 20 else 4_000_000)
+    across, down = figure.layout.xaxis, figure.layout.yaxis
+    assert (across.range, down.range) == ((3.5, 15.5), (15.5, 3.5))
+    assert down.scaleanchor == "x"
+    assert (across.fixedrange, down.fixedrange) == (False, False)
+    assert figure.layout.dragmode == "zoom"
+    assert len(figure.data[0].x) == n
+    whole = charts.pattern(uniform(n), np.arange(1, n + 1), ("a",) * n)
+    assert whole.layout.yaxis.range == (n - 0.5, -0.5)
+    assert 380 <= whole.layout.height <= 800
 
 
 def test_icon_is_svg() -> None:
@@ -130,3 +184,23 @@ def test_spectrum_has_a_line_a_circuit() -> None:
         np.testing.assert_array_equal(line.x, [1, 2])
         np.testing.assert_array_equal(line.y, values)
     assert len({(line.line.color, line.line.dash) for line in lines}) == 2
+
+
+def test_figures_are_saved_under_their_name_and_zoom_where_they_can() -> None:
+    still = charts.grid(np.ones((2, 2)), HeadId(0, 0), unit="x", low_high=(0.0, 1.0))
+    options = charts.config(still, "all.induction")
+    assert options["toImageButtonOptions"]["filename"] == "all.induction"
+    assert options["modeBarButtons"] == [["toImage"]]
+    zoomed = charts.config(charts.pattern(uniform(5), np.arange(1, 6), TEXTS), "a")
+    assert ["zoom2d", "pan2d", "resetScale2d"] in zoomed["modeBarButtons"]
+
+
+def test_a_figure_alone_is_a_page_that_loads_nothing() -> None:
+    from attn import standalone
+
+    figure = charts.pattern(uniform(5), np.arange(1, 6), ("</script>", "<b>", "c", "d", "e"))
+    page = standalone.page("<b>", standalone.place("a"), {"a": figure})
+    assert page == standalone.page("<b>", standalone.place("a"), {"a": figure})
+    assert "<title>&lt;b&gt;</title>" in page
+    assert page.lower().count("</script") == 3
+    assert not re.search(r"<(?:script|link|img)[^>]* (?:src|href)=", page.split("<script>")[0])

@@ -19,6 +19,7 @@ import pytest
 from attn.__main__ import main
 from attn.heads import HeadId
 from attn.index import BANDS, Index
+from attn.report import report
 from attn.summary import summary
 from tests.conftest import contents
 
@@ -172,6 +173,18 @@ def test_verify_names_a_damaged_or_foreign_file(index: Path, tmp_path: Path) -> 
     assert "tokens/L00.parquet" in done.stderr
 
 
+def test_a_report_goes_where_it_is_told(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = attn("report", index, "L1H2", "-n", 2)
+    assert done.stdout.strip() == f"{index.name}.L1H2.html"
+    again = attn("report", index, "L1H2", "-n", 2, "-o", tmp_path / "a.html")
+    first = (tmp_path / done.stdout.strip()).read_bytes()
+    assert Path(again.stdout.strip()).read_bytes() == first
+    assert report(Index.open(index), "L1H2", n=2).encode() == first
+
+
 @pytest.fixture(scope="module")
 def parts(
     tmp_path_factory: pytest.TempPathFactory, tiny_gpt2: Path, text_file: Path
@@ -283,6 +296,8 @@ BAD = {
     "no distance": (("top", "INDEX", "L0H0", "--distance", "5:1"), "LOW:HIGH"),
     "tokens of no head": (("tokens", "INDEX", "L0H4"), "L0H4"),
     "summary of no head": (("summary", "INDEX", "L2H0"), "L2H0"),
+    "report of no head": (("report", "INDEX", "L2H0"), "L2H0"),
+    "report nowhere": (("report", "INDEX", "L0H0", "-o", "TEXT/a.html"), "cannot be written"),
     "summary of no index": (("summary", "nowhere", "L0H0"), "nowhere"),
     "verify no index": (("verify", "nowhere"), "nowhere"),
     "merge nothing": (("merge",), "INDEX"),

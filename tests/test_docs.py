@@ -75,6 +75,15 @@ def test_a_description(command: str, sample_index: Path, model_env: dict[str, st
 
 
 SHARE = [c for c in COMMANDS if re.search("attn (export|import) ", c)]
+REPORT = [c for c in COMMANDS if "attn report" in c]
+
+
+def test_a_report(sample_index: Path, env: dict[str, str], tmp_path: Path) -> None:
+    (command,) = REPORT
+    file = tmp_path / "head.html"
+    out = run(command.replace("head.html", str(file)), sample_index, env)
+    assert out.strip() == str(file)
+    assert "<title>L18H6 of smollm2-135m on sample</title>" in file.read_text()
 
 
 def test_an_index_is_shared(sample_index: Path, env: dict[str, str], tmp_path: Path) -> None:
@@ -92,7 +101,7 @@ def test_an_index_is_shared(sample_index: Path, env: dict[str, str], tmp_path: P
 
 
 @pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if "INDEX" in c and c not in DESCRIBE + SHARE]
+    "command", [c for c in COMMANDS if "INDEX" in c and c not in DESCRIBE + SHARE + REPORT]
 )
 def test_a_question_to_an_index(command: str, sample_index: Path, env: dict[str, str]) -> None:
     out = run(command, sample_index, env)

@@ -18,7 +18,15 @@ ROOT = Path(__file__).parents[1]
 # Each module belongs to the tier of its longest prefix here, and imports from its own tier or
 # lower ones. A new module needs a place.
 TIERS = [
-    ["attn.calling", "attn.errors", "attn.heads", "attn.runtime", "attn.tables", "attn.texts"],
+    [
+        "attn.calling",
+        "attn.errors",
+        "attn.heads",
+        "attn.runtime",
+        "attn.tables",
+        "attn.texts",
+        "attn.words",
+    ],
     [
         "attn.assembly",
         "attn.batch",
@@ -45,10 +53,12 @@ TIERS = [
         "attn.readers",
         "attn.reduction",
         "attn.repeated",
+        "attn.scales",
         "attn.scores",
         "attn.sharing",
         "attn.shards",
         "attn.similar",
+        "attn.standalone",
         "attn.store",
         "attn.summary",
         "attn.tally",
@@ -64,6 +74,7 @@ TIERS = [
         "attn.merging",
         "attn.model",
         "attn.pretrained",
+        "attn.report",
         "attn.scan",
         "attn.search",
     ],
@@ -89,7 +100,9 @@ WITHOUT_TORCH = [
     "attn.publishing",
     "attn.pushing",
     "attn.query",
+    "attn.report",
     "attn.sharing",
+    "attn.standalone",
     "attn.store",
     "attn.summary",
     "attn.texts",

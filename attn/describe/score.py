@@ -61,6 +61,18 @@ class Result:
         return self.pair.unread + (self.pick.unread if self.pick else 0)
 
 
+def told(measure: Measure | None, *, short: bool = False) -> str:
+    """A measure in a cell: value and interval, or a dash.
+
+    >>> told(Measure(0.8, 0.7, 0.9, 10))
+    '0.80 [0.70, 0.90]'
+    """
+    if measure is None:
+        return "-"
+    value = f"{measure.value:.2f}"
+    return value if short else f"{value} [{measure.low:.2f}, {measure.high:.2f}]"
+
+
 def score(name: str, judge: Judge, questions: Questions) -> Result:
     """Put all questions to a judge and measure its answers."""
     beliefs, weights = judge.pairs(questions.pairs), judge.picks(questions.picks)

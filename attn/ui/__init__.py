@@ -18,7 +18,7 @@ from attn.ui import (
 )
 from attn.ui.notices import plain
 from attn.ui.numbers import explain, numbers, selected
-from attn.ui.patterns import all_heads, heat_map, read_text, rest_switch, text_view
+from attn.ui.patterns import all_heads, heat_map, map_switches, read_text, text_view
 from attn.ui.router import run_app, run_page, run_text
 from attn.ui.sidebar import View, select
 from attn.ui.state import BY, FINDS, LONGEST_TEXT, MOST_ROWS, MOST_SAMPLES, ORDERS
@@ -42,12 +42,12 @@ __all__ = [
     "explain",
     "heat_map",
     "language",
+    "map_switches",
     "methods",
     "numbers",
     "plain",
     "ranking",
     "read_text",
-    "rest_switch",
     "run_app",
     "run_page",
     "run_text",

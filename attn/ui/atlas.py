@@ -11,10 +11,11 @@ import streamlit as st
 from attn import charts
 from attn.heads import HeadId
 from attn.index import Index
-from attn.metrics import METRICS
+from attn.metrics import MAIN, METRICS
 from attn.ranges import LAYER, Range, parse, within, write
 from attn.similar import similar
-from attn.ui.numbers import MAIN, best_heads
+from attn.ui import downloads
+from attn.ui.numbers import best_heads
 from attn.ui.sidebar import View, select
 from attn.ui.state import VIEWS
 
@@ -184,13 +185,8 @@ def draw(view: View, colour: str, scatter: tuple[str, str] | None, meant: np.nda
         points = st.session_state[key].selection.points
         return [HeadId(*map(int, known[point["point_index"]][:2])) for point in points]
 
-    st.plotly_chart(
-        figure,
-        key=key,
-        on_select=_picked(clicked),
-        selection_mode="points",
-        config=charts.config(),
-    )
+    name = f"{index.name}.{'.'.join([*(scatter or ()), colour])}"
+    downloads.figure(figure, key, name, on_select=_picked(clicked), selection_mode="points")
 
 
 def _key(name: str) -> str:

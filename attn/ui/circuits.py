@@ -5,6 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from attn import charts
+from attn.metrics import WAYS
+from attn.ui import downloads
 from attn.ui.sidebar import View, select
 
 METHODS = """
@@ -22,11 +24,6 @@ number here agrees.
   says that all that A writes is in the directions that B reads most. Random matrices have about
   `1/√d_model`, so compare heads with each other, not with 0.
 """
-_WAYS = {
-    "q": ("Queries", "What it looks for depends on what these earlier heads wrote."),
-    "k": ("Keys", "What it finds depends on what these earlier heads wrote."),
-    "v": ("Values", "What it moves on was written by these earlier heads."),
-}
 
 
 def weights(view: View) -> None:
@@ -45,7 +42,7 @@ def weights(view: View) -> None:
             "composition score. Click one to select it."
         )
         for place, (way, found) in zip(st.columns(3), partners.items(), strict=True):
-            title, text = _WAYS[way]
+            title, text = WAYS[way]
             with place:
                 st.markdown(f"**{title}**", help=text)
                 for other, score in found:
@@ -59,8 +56,5 @@ def weights(view: View) -> None:
     else:
         st.caption("No head comes before it, so it composes with none.")
     with st.expander("Singular values of its OV and QK circuits"):
-        st.plotly_chart(
-            charts.spectrum({name.upper(): some for name, some in values.items()}),
-            key="spectrum",
-            config=charts.config(),
-        )
+        figure = charts.spectrum({name.upper(): some for name, some in values.items()})
+        downloads.figure(figure, "spectrum", f"{head}.singular-values")

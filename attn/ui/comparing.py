@@ -12,12 +12,12 @@ from attn.compare import cells, correlations, differences, same_place
 from attn.errors import AttnError, HeadError
 from attn.heads import Example, HeadId, Window
 from attn.index import Index
-from attn.metrics import METRICS
+from attn.metrics import METRICS, PART_TITLES
 from attn.similar import similar
 from attn.texts import shown
+from attn.ui import downloads
 from attn.ui.library import encode, entries, lacks_builtin, longest, read_layer
 from attn.ui.notices import fail, plain, warn
-from attn.ui.numbers import PART_TITLES
 from attn.ui.patterns import Read, read_text, reading
 from attn.ui.ranking import example_row, show_legend
 from attn.ui.sidebar import View
@@ -116,11 +116,8 @@ def _fitting(index: Index, head: HeadId) -> HeadId:
 
 def numbers(sides: list[Side]) -> None:
     """Budgets as bars, metrics as a table, and the tokens that each looks at most."""
-    st.plotly_chart(
-        charts.budget({side.name: side.index.budget(side.head) for side in sides}, PART_TITLES),
-        key="budgets",
-        config=charts.config(),
-    )
+    figure = charts.budget({side.name: side.index.budget(side.head) for side in sides}, PART_TITLES)
+    downloads.figure(figure, "budgets", f"{_file(sides)}.budget")
     found = {side.name: side.index.numbers(side.head) for side in sides}
     names = [name for name in METRICS if any(name in of_head for of_head in found.values())]
     columns = {title: [of_head.get(name) for name in names] for title, of_head in found.items()}
@@ -140,6 +137,10 @@ def numbers(sides: list[Side]) -> None:
                     hide_index=True,
                     column_config={"lift": st.column_config.NumberColumn(format="%.2f")},
                 )
+
+
+def _file(sides: list[Side]) -> str:
+    return "-".join(dict.fromkeys(str(side.head) for side in sides))
 
 
 def examples(view: View, sides: list[Side]) -> None:
@@ -218,8 +219,11 @@ def patterns(view: View, sides: list[Side], text: str) -> None:
                     read.tokens.texts,
                     hide_first=hide,
                     bidirectional=side.index.manifest.bidirectional,
+                    scale=st.session_state["scale"],
+                    highest=560,
                 )
-                st.plotly_chart(figure, key=f"pattern {side.name}", config=charts.config())
+                name = f"{side.index.name}.{side.head}.attention"
+                downloads.figure(figure, f"pattern {side.name}", name)
     texts = found[0][1].tokens.texts
     if any(read.tokens.texts != texts for _, read in found):
         st.caption("The models cut this text into different tokens: no cell answers to another.")

@@ -1,4 +1,5 @@
-"""Two small parts that Streamlit lacks: a button that copies a link, and pictures of all heads.
+"""Small parts that Streamlit lacks: a button that copies a link, buttons that save a figure as a
+picture, and pictures of all heads.
 
 Their JavaScript writes texts with ``textContent`` alone; data comes as numbers and base64.
 """
@@ -6,6 +7,7 @@ Their JavaScript writes texts with ``textContent`` alone; data comes as numbers 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -129,6 +131,47 @@ export default function (component) {
 _heads = st.components.v2.component(
     "attn_heads_of_layer", html='<div class="all">\n</div>', css=_HEADS_CSS, js=_HEADS_JS
 )
+
+
+_SAVE_CSS = (
+    _COPY_CSS
+    + """
+.save { display: flex; gap: .5rem; }
+"""
+)
+
+# Plotly itself is out of reach of a page, but its own button is not. It saves the format that it
+# finds in the figure's options, at once.
+_SAVE_JS = """
+export default function (component) {
+  const { data, parentElement } = component
+  for (const button of parentElement.querySelectorAll("button")) {
+    button.onclick = () => {
+      const plot = document.querySelector(`.st-key-${CSS.escape(data.place)} .js-plotly-plot`)
+      const own = plot?.querySelector('.modebar-btn[data-title^="Download plot"]')
+      if (!own) return
+      const options = plot._context.toImageButtonOptions
+      plot._context.toImageButtonOptions = { ...options, format: button.value }
+      own.click()
+      plot._context.toImageButtonOptions = options
+    }
+  }
+}
+"""
+
+_save = st.components.v2.component(
+    "attn_save_figure",
+    html='<div class="save"><button type="button" value="png">PNG</button>'
+    '<button type="button" value="svg">SVG</button></div>',
+    css=_SAVE_CSS,
+    js=_SAVE_JS,
+)
+
+
+def save_picture(chart: str) -> None:
+    """Buttons that save the Plotly chart with that key as PNG and SVG, as it is on the screen."""
+    place = re.sub(r"[^a-zA-Z0-9_-]", "-", chart)  # as Streamlit makes a class of a key
+    _save(key=f"save {chart}", data={"place": place})
 
 
 def copy_link(query: str) -> None:

@@ -19,6 +19,7 @@ from attn.errors import DescribeError, NoServer
 from attn.heads import HeadId
 from attn.index import Index
 from attn.summary import summary as sentences
+from attn.ui import downloads
 from attn.ui.jobs import Job, Report, talks
 from attn.ui.language import current
 from attn.ui.notices import fail, plain, warn
@@ -31,10 +32,11 @@ _KEEP = 64
 
 
 def summary(view: View) -> None:
-    """The head in numbers, always there."""
+    """The head in two sentences, always there, and all of it as a file."""
     st.markdown(
         plain(_summary(view.index.path, view.index.manifest.identity, view.head, view.index))
     )
+    downloads.report(view)
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

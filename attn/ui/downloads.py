@@ -1,4 +1,4 @@
-"""Tables as files: CSV for spreadsheets, Parquet for programs. They are made on the click."""
+"""What a page shows as files: tables, figures, a head's report. They are made on the click."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from functools import partial
 from typing import Any
 
 import streamlit as st
+
+from attn import charts, standalone
+from attn.ui.components import save_picture
+from attn.ui.sidebar import View
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -55,3 +59,49 @@ def buttons(what: str, name: str, columns: Callable[[], Columns]) -> None:
                 icon=":material/download:",
                 on_click="ignore",
             )
+
+
+def figure(drawn: Any, key: str, name: str, **options: Any) -> None:
+    """A Plotly figure with a menu that saves it as PNG, SVG and a page of its own.
+
+    ``key`` of the chart, ``name`` of the files, ``options`` of ``st.plotly_chart``.
+    """
+    st.plotly_chart(drawn, key=key, config=charts.config(drawn, name), **options)
+    with (
+        st.container(horizontal=True, horizontal_alignment="right"),
+        st.popover("Save figure", icon=":material/download:", type="tertiary"),
+    ):
+        save_picture(key)
+        st.download_button(
+            "Interactive HTML",
+            partial(_page, drawn, name),
+            f"{name}.html",
+            "text/html",
+            key=f"html {key}",
+            help="One file of some 5 MB that needs no network.",
+            on_click="ignore",
+            width="stretch",
+        )
+
+
+def _page(drawn: Any, name: str) -> str:
+    return standalone.page(name, standalone.place(name), {name: drawn})
+
+
+def report(view: View) -> None:
+    """A button that saves all that the index says of the selected head as one HTML page."""
+    from attn.report import file_name
+    from attn.report import report as made
+
+    index, head = view.index, view.head
+    st.download_button(
+        "Download report",
+        partial(made, index, head),
+        file_name(index, head),
+        "text/html",
+        key="download report",
+        icon=":material/download:",
+        help=f"All of {head} as one HTML file of some 5 MB that needs no network: numbers, maps, "
+        "examples, descriptions, definitions.",
+        on_click="ignore",
+    )

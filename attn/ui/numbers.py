@@ -8,24 +8,14 @@ import streamlit as st
 from attn import charts
 from attn.heads import HeadId
 from attn.index import Index, TokenRow
-from attn.metrics import METRICS, Metric
+from attn.metrics import MAIN, METRICS, PART_TITLES, Metric
 from attn.summary import summary
 from attn.texts import shown
+from attn.ui import downloads
 from attn.ui.notices import plain
 from attn.ui.router import page_link
 from attn.ui.sidebar import View
 
-MAIN = (
-    "induction", "duplicate", "previous", "self", "sink", "entropy", "distance",
-    "induction_random", "duplicate_random", "previous_random",
-)  # fmt: skip
-"""The metrics that show at once; the others unfold."""
-
-PART_TITLES = {
-    "sink": "First position", "self": "Self", "previous": "Previous token",
-    "duplicate": "Earlier same token", "induction": "Induction",
-    "punctuation": "Punctuation, line ends", "rest": "The rest",
-}  # fmt: skip
 MOST_TOKENS = 200
 
 
@@ -62,15 +52,14 @@ def selected(view: View) -> None:
 def numbers(view: View) -> None:
     """What the selected head does: in words, by budget, by token, and in every metric."""
     index, head = view.index, view.head
-    st.subheader(f"Head {head} in numbers", anchor=False)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.subheader(f"Head {head} in numbers", anchor=False)
+        downloads.report(view)
     st.markdown(plain(summary(index, head)))
     if not index.rows(head):
         return
-    st.plotly_chart(
-        charts.budget({str(head): index.budget(head)}, PART_TITLES),
-        key="budget",
-        config=charts.config(),
-    )
+    figure = charts.budget({str(head): index.budget(head)}, PART_TITLES)
+    downloads.figure(figure, "budget", f"{head}.budget")
     found = index.numbers(head)
     _cards(view, {name: found[name] for name in MAIN if name in found})
     st.caption(

@@ -11,8 +11,9 @@ from attn import charts
 from attn.errors import AttnError
 from attn.heads import Example, HeadId, Tokens, Window
 from attn.index import Index
+from attn.scales import SCALES
 from attn.store import Manifest
-from attn.ui import setup
+from attn.ui import downloads, setup
 from attn.ui.components import heads_of_layer
 from attn.ui.library import LayerReading, encode, lacks_builtin, longest, models, read_layer
 from attn.ui.notices import fail
@@ -24,6 +25,15 @@ REST = "Leave out the first position"
 REST_HELP = (
     "Heads rest on the first position. Its column takes most of the attention and most of the "
     "colour; without it, the colours run up to the strongest of the other cells."
+)
+NEAR = 12
+NEAR_HELP = (
+    f"Show the tokens between source and destination, and {NEAR} on each side; without it, the "
+    "whole text."
+)
+SCALE_HELP = (
+    "Square root: weak attention is seen, and strong still differs. Linear: equal steps. "
+    "Logarithmic: each step is ten times the one before."
 )
 
 
@@ -84,8 +94,20 @@ def show_document(index: Index, window: Window, example: Example) -> None:
         held=int(st.session_state["held"]),
         pairs=[(example.dst, example.src)],
     )
-    rest_switch()
-    heat_map(index, example.head, window.texts, layer, mark=(example.dst, example.src))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        map_switches()
+        near = st.toggle(
+            "Window around the pair", key="near", help=NEAR_HELP, persist_state="session"
+        )
+    pair = (example.dst, example.src)
+    heat_map(index, example.head, window.texts, layer, pair, around=_window(pair, window, near))
+
+
+def _window(pair: tuple[int, int], window: Window, near: bool) -> tuple[int, int] | None:
+    """The first and the last token to show: those near the pair and between; None for all."""
+    if not near:
+        return None
+    return max(0, min(pair) - NEAR), min(len(window.texts) - 1, max(pair) + NEAR)
 
 
 def heat_map(
@@ -95,6 +117,7 @@ def heat_map(
     layer: LayerReading,
     mark: tuple[int, int] | None = None,
     *,
+    around: tuple[int, int] | None = None,
     key: str = "heat_map",
 ) -> None:
     """Token × token attention of one head."""
@@ -106,11 +129,14 @@ def heat_map(
         mark=mark,
         hide_first=hide,
         bidirectional=index.manifest.bidirectional,
+        scale=st.session_state["scale"],
+        around=around,
     )
-    st.plotly_chart(figure, key=key, config=charts.config(), width="stretch")
+    downloads.figure(figure, key, f"{head}.attention")
     first = layer.patterns[head.head][1:, 0]
     st.caption(
-        f"A row is where one token looks; it adds to 1. The first position takes "
+        f"A row is where one token looks; it adds to 1. Drag over the map to zoom in, double-click "
+        f"to return. The first position takes "
         f"{float(first.mean()):.0%} of this head's attention here."
         + (" It is left out of the picture." if hide else "")
     )
@@ -147,7 +173,7 @@ def in_text(pairs: list[tuple[int, int]], n: int, bidirectional: bool) -> list[t
 
 def all_heads(index: Index, head: HeadId, layer: LayerReading) -> None:
     """Every head of the layer as a small picture; a click selects it."""
-    cells = charts.shades(layer.patterns)
+    cells = charts.shades(layer.patterns, st.session_state["scale"])
     if st.session_state.get("rest"):
         cells[:, :, 0] = 0
     heads_of_layer(
@@ -160,8 +186,12 @@ def all_heads(index: Index, head: HeadId, layer: LayerReading) -> None:
     )
 
 
-def rest_switch() -> None:
-    """The switch that leaves the first position out of heat maps."""
+def map_switches() -> None:
+    """The colour scale of heat maps, and whether the first position is left out of them."""
+    st.segmented_control(
+        "Scale", SCALES, key="scale", required=True, format_func=SCALES.__getitem__,
+        help=SCALE_HELP, persist_state="session",
+    )  # fmt: skip
     st.toggle(REST, key="rest", help=REST_HELP, persist_state="session")
 
 

@@ -116,6 +116,6 @@ def _through_app() -> Choice:
 
 def page_link(view: View, name: str, text: str, **other: str) -> None:
     """A link to another page that keeps index and head; ``other`` values of it that are new."""
-    query = values(name) | sidebar.about_index(view.index) | other
+    query = values(name) | view.index.manifest.about | other
     sign = next(sign for other, _, sign, _ in _PAGES if other == name)
     st.page_link(pages()[name], label=text, icon=sign, query_params=query)

@@ -8,7 +8,7 @@ import streamlit as st
 
 from attn.describe.questions import TIERS
 from attn.describe.report import Report
-from attn.describe.score import Measure, Result
+from attn.describe.score import Result, told
 from attn.describe.trial import SHUFFLED
 from attn.ui.notices import plain
 
@@ -66,15 +66,3 @@ def show_results(results: Sequence[Result], names: dict[str, str] | None = None)
         row |= {tier: told(result.tiers.get(tier), short=True) for tier in TIERS}
         rows.append(row | {"pick of five": told(result.pick)})
     st.table(rows)
-
-
-def told(measure: Measure | None, *, short: bool = False) -> str:
-    """A measure in a cell: value and interval, or a dash.
-
-    >>> told(Measure(0.8, 0.7, 0.9, 10))
-    '0.80 [0.70, 0.90]'
-    """
-    if measure is None:
-        return "-"
-    value = f"{measure.value:.2f}"
-    return value if short else f"{value} [{measure.low:.2f}, {measure.high:.2f}]"

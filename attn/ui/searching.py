@@ -13,6 +13,7 @@ from attn.heads import HeadId, Tokens
 from attn.index import Index
 from attn.search import CellsAnswer, TokenAnswer
 from attn.texts import shown
+from attn.ui import downloads
 from attn.ui.board import board
 from attn.ui.library import find_heads
 from attn.ui.notices import plain
@@ -188,9 +189,8 @@ def _answers(view: View, found: Sequence[TokenAnswer | CellsAnswer], by: str, un
             if points:
                 _pick(HeadId(int(points[0]["y"]), int(points[0]["x"])))
 
-        st.plotly_chart(
-            figure, key=key, on_select=clicked, selection_mode="points", config=charts.config()
-        )
+        name = f"{view.index.name}.search.{by}"
+        downloads.figure(figure, key, name, on_select=clicked, selection_mode="points")
     with right:
         st.markdown(f"**Best {min(BEST, len(found))}**")
         with st.grid(min_column_width=150, gap="xsmall"):

@@ -101,7 +101,7 @@ def _fit(index: Index) -> None:
 def show(choice: Choice, pages: Sequence[tuple[str, object, str]], page: str) -> None:
     """Draw the sidebar and write the URL."""
     index = choice.entry.index if choice.entry else None
-    about = about_index(index) or asked_for()
+    about = index.manifest.about if index is not None else asked_for()
     with st.sidebar:
         for name, target, icon in pages:
             query = values(name) | about
@@ -114,16 +114,6 @@ def show(choice: Choice, pages: Sequence[tuple[str, object, str]], page: str) ->
             publish(query)
             copy_link(urlencode(query))
         tour.again()
-
-
-def about_index(index: Index | None) -> dict[str, str]:
-    """What a link says beside the index's name, so that whoever lacks it can make it."""
-    if index is None:
-        return {}
-    manifest = index.manifest
-    about = {"model": manifest.model, "corpus": manifest.corpus, "ctx": str(manifest.ctx)}
-    about |= {"skip": str(manifest.skip)} if manifest.skip else {}
-    return about | ({"docs": str(manifest.docs)} if manifest.docs is not None else {})
 
 
 def asked_for() -> dict[str, str]:

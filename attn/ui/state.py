@@ -19,6 +19,7 @@ from attn.errors import HeadError, QueryError
 from attn.heads import HeadId
 from attn.query import parse_distance
 from attn.ranges import parse, write
+from attn.scales import SCALES
 from attn.search import TEMPLATES
 
 MOST_ROWS = 100
@@ -199,9 +200,9 @@ PARAMS = (
     Param("text", "prompt search compare", TEXT, str, "a text"),
     Param("rest", "examples prompt compare", True, _flag, "0 or 1", _bit),
     Param("before", "prompt", "", str, "a text"),
-    Param(
-        "shade", "examples prompt", "attention", _choice(*SHADES), "attention, multiple or write"
-    ),
+    Param("scale", "examples prompt compare", "root", _choice(*SCALES), "root, linear or log"),
+    Param("near", "examples", True, _flag, "0 or 1", _bit),
+    Param("shade", "examples prompt", "attention", _choice(*SHADES), "one of " + ", ".join(SHADES)),
     Param("marks", "examples prompt", False, _flag, "0 or 1", _bit),
     Param("held", "examples prompt", -1, _whole(-1), "a position, or -1 for none"),
     Param("rank", "prompt search", "attention", _choice(*SHADES), "attention, multiple or write"),

@@ -127,3 +127,20 @@ def test_the_head_in_words_by_budget_and_by_token(start: Start, index: Index) ->
     masses = app.dataframe[0].value["mass"].tolist()
     assert masses == [row.mass for row in index.sources(HeadId(1, 2), 200)]
     assert len(app.metric) == len(index.metric_names)
+
+
+@pytest.mark.parametrize("page", ["heads", "describe"])
+def test_the_selected_head_can_be_had_as_a_report(start: Start, index: Index, page: str) -> None:
+    app = start(page, layer=1, head=2)
+    (button,) = (b for b in app.get("download_button") if b.proto.label == "Download report")
+    assert "L1H2 as one HTML file" in button.proto.help
+
+
+@pytest.mark.parametrize(("page", "figures"), [("heads", 3), ("prompt", 1), ("compare", 3)])
+def test_every_figure_can_be_saved(start: Start, page: str, figures: int) -> None:
+    app = start(page, layer=1, head=2)
+    assert len(app.get("plotly_chart")) == figures
+    labels = [found.proto.popover.label for found in app.get("popover")]
+    assert labels.count("Save figure") == figures
+    saved = [b for b in app.get("download_button") if b.proto.label == "Interactive HTML"]
+    assert len(saved) == figures
