@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from attn.model import ModelSession
     from attn.search import CellsAnswer
 
-MOST_TOKENS = 512
+MOST_TOKENS = 1024
 """Tokens of a user's text: more make pictures that nobody can read."""
 
 

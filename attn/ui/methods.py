@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from attn.metrics import METRICS
+from attn.texts import shown
 from attn.ui import circuits, describing, searching
 from attn.words import WORDS
 
@@ -13,6 +14,38 @@ MEANS = (
 )
 
 METRIC = "| **{m.title}** `{m.name}` | `{formula}` ({m.unit}). {m.text} {m.warning} |"
+
+EXAMPLE = (
+    ("<s>", 0.50),
+    (" the", 0.05),
+    (" cat", 0.30),
+    (" sat", 0.05),
+    (" on", 0.02),
+    (" the", 0.08),
+)
+"""A row of the worked example: each token up to the destination, and the attention on it."""
+
+WORKED = """
+The text is `the cat sat on the`, after the beginning-of-sequence token. The row is that of the last
+token, ` the`: it sees {visible} sources, so its average attention is 1/{visible} = {average:.3f}.
+
+| source | attention `a` | multiple `a × {visible}` | it counts as |
+|---|---|---|---|
+{rows}
+
+- **Above average** is `cat` alone, with a multiple of {best:.2f}: the first position is left out.
+  In the rankings this row gives that one example. (A scan would pass it over: it counts rows from
+  `min_row` on, 10 unless told otherwise, since a multiple says little where few sources are seen.)
+- `cat` follows an earlier copy of the current token, so its {induction:.2f} is **induction**.
+  **Sink** is {sink:.2f}, **previous token** {previous:.2f}, **duplicate token** {duplicate:.2f},
+  **self** {self:.2f}. These five and the rest, {rest:.2f}, are the **budget**: they add to 1.
+- **Distance** is 5 − 2 = 3 for `cat`, and {distance:.2f} in the mean over the row.
+- If the value of `cat` moves the residual stream by a length of 2, its **write** is
+  0.30 × 2 = 0.60.
+- The notebook divided by what the first position left: `cat` would have had 0.30 / 0.50 × {visible}
+  = 3.60.
+"""
+_COUNTS = ("sink", "duplicate token", "induction", "the rest", "previous token", "self")
 
 LIMITS = """
 - Attention says where a head reads, not what it moves: a cell of 0.9 can carry next to nothing.
@@ -43,7 +76,32 @@ RANKINGS = """
 - **Token tables** count every row of the corpus; the first position is left out of them.
 """
 
+
+def worked_example() -> str:
+    """The worked example as Markdown, its numbers from the row."""
+    shares, visible = [share for _, share in EXAMPLE], len(EXAMPLE)
+    rows = (
+        f"| `{shown(text)}` | {share:.2f} | {share * visible:.2f}× | {kind} |"
+        for (text, share), kind in zip(EXAMPLE, _COUNTS, strict=True)
+    )
+    sink, duplicate, induction, rest, previous, itself = shares
+    return WORKED.format(
+        visible=visible,
+        average=1 / visible,
+        rows="\n".join(rows),
+        best=induction * visible,
+        induction=induction,
+        sink=sink,
+        previous=previous,
+        duplicate=duplicate,
+        rest=rest,
+        distance=sum((visible - 1 - src) * share for src, share in enumerate(shares)),
+        self=itself,
+    )
+
+
 SECTIONS = (
+    ("A worked example", worked_example()),
     ("From the weights", circuits.METHODS),
     ("Rankings", RANKINGS),
     ("Searching for heads", searching.METHODS),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
+import numpy as np
 import streamlit as st
 
 from attn import charts
@@ -27,6 +28,9 @@ REST_HELP = (
     "colour; without it, the colours run up to the strongest of the other cells."
 )
 NEAR = 12
+MOST_ROWS = 512
+"""Rows of the largest heat map."""
+
 NEAR_HELP = (
     f"Show the tokens between source and destination, and {NEAR} on each side; without it, the "
     "whole text."
@@ -120,7 +124,14 @@ def heat_map(
     around: tuple[int, int] | None = None,
     key: str = "heat_map",
 ) -> None:
-    """Token × token attention of one head."""
+    """Token × token attention of one head; of a long text, the tokens round the one held."""
+    if around is None and len(texts) > MOST_ROWS:
+        start = int(np.clip(st.session_state["held"] - MOST_ROWS // 2, 0, len(texts) - MOST_ROWS))
+        around = start, start + MOST_ROWS - 1
+        st.caption(
+            f"The map shows tokens {around[0]:,} to {around[1]:,} of {len(texts):,}: hold another "
+            "token above to move it."
+        )
     hide = bool(st.session_state.get("rest"))
     figure = charts.pattern(
         layer.patterns[head.head],
