@@ -1,0 +1,251 @@
+"""What a scan will take, before it is made: a second of it is done here, timed and weighed.
+
+The corpus is read and tokenized for a second and counted for another, so the tokens of a short one
+are known and those of a long one are scaled up. Some of its windows, drawn at random, then go
+through the model and the tallies of the scan until a second has passed; one layer of what they
+gave is written as the index would be. What grows with the corpus is scaled from there: lists of
+pairs until they are full, token tables with the number of different tokens.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from attn.batch import Entry
+from attn.corpus import Corpus
+from attn.errors import ScanError
+from attn.layers import Windows, write_layer
+from attn.model import ModelSession
+from attn.parts import LayerPart, to_tensors
+from attn.readers import Row
+from attn.scan import BATCH_TOKENS, Plan, batches, entry_of, scan_batch, tallies_of, tokenize
+from attn.store import DOCUMENTS, VOCABULARY, layer_file, read_documents, read_vocabulary
+
+SECONDS = 1.0  # of each: tokenizing, counting on, running the model
+_WINDOWS = 4096  # more are not tried
+_HEAD = 1200  # bytes of a head in heads.parquet
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a scan is likely to take.
+
+    ``documents`` and ``tokens`` it will read; ``more`` whether the corpus has more documents than
+    that, and nobody knows how many; ``seconds`` of work; ``size`` bytes of the index; ``room``
+    bytes that its shards take beside it until it is done; ``pace`` tokens a second, measured over
+    ``measured`` tokens in ``took`` seconds on ``device``.
+    """
+
+    documents: int
+    tokens: int
+    more: bool
+    seconds: float
+    size: int
+    room: int
+    pace: float
+    measured: int
+    took: float
+    device: str
+
+
+def estimate(
+    session: ModelSession, corpus: Corpus, plan: Plan | None = None, say: Say | None = None
+) -> Estimate:
+    """Time and weigh a second of a scan; takes a few seconds and leaves nothing behind.
+
+    ``say`` is told what is being done; what it raises ends the estimate. Raises as a scan does.
+    """
+    plan, tell = plan or Plan(), say or (lambda _: None)
+    plan.check_numbers()
+    plan = plan.check(session)
+    with tempfile.TemporaryDirectory(prefix="attn-") as temporary:
+        folder = Path(temporary)
+        tell("Reading the first documents")
+        read = _Read(corpus)
+        writer, _ = tokenize(session, read.part(), plan, 0, folder, lambda _: None)
+        tell("Counting documents")
+        documents, more = read.count()
+        tokens = round(writer.tokens * documents / read.documents)
+        run = _Run(session, plan, folder, tell)
+        tell("Writing a layer of an index")
+        return run.estimate(_Words.read(folder), documents, tokens, more)
+
+
+class _Read:
+    """A corpus as far as a second goes, and how many documents it has after that."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self.documents, self._corpus, self._rest = 0, corpus, iter(corpus)
+
+    def part(self) -> Corpus:
+        """The documents that can be tokenized in a second, one at least."""
+
+        def rows() -> Iterator[Row]:
+            end = time.monotonic() + SECONDS
+            for document in self._rest:
+                self.documents += 1
+                yield document.source, document.text
+                if time.monotonic() > end:
+                    return
+
+        return Corpus(self._corpus.name, rows)
+
+    def count(self) -> tuple[int, bool]:
+        """Documents of the corpus, at most; whether it has more and nobody knows how many."""
+        end, counted = time.monotonic() + SECONDS, self.documents
+        for counted, _ in enumerate(self._rest, self.documents + 1):
+            if time.monotonic() > end:
+                return max(self._corpus.total or 0, counted), self._corpus.total is None
+        return counted, False
+
+
+@dataclass(frozen=True, eq=False)
+class _Words:
+    """How often each token of what was read occurs there, ``counts`` (token,)."""
+
+    counts: np.ndarray
+
+    @property
+    def tokens(self) -> float:
+        """Tokens that were read."""
+        return float(self.counts.sum())
+
+    @classmethod
+    def read(cls, folder: Path) -> _Words:
+        column = pq.read_table(folder / VOCABULARY, columns=["count"])["count"]
+        return cls(column.to_numpy().astype(np.float64))
+
+    def different(self, tokens: float) -> float:
+        """Different tokens among so many: of a random part of what was read, or beyond it."""
+        share = tokens / self.tokens
+        if share <= 1:
+            return float((1 - (1 - share) ** self.counts).sum())
+        half, whole = self.different(self.tokens / 2), len(self.counts)
+        return float(whole * (whole / half) ** np.log2(share))
+
+    def listed(self, tokens: float, pairs: float, limit: int) -> float:
+        """Pairs in a head's token lists where each occurrence of a token has so many ``pairs``."""
+        share = tokens / self.tokens
+        known = np.minimum(self.counts * share * pairs, limit).sum()
+        new = max(self.different(tokens) - len(self.counts), 0)
+        return float(known + new * min(pairs, limit))
+
+
+class _Run:
+    """A second of a scan: windows drawn at random and what their tallies hold."""
+
+    def __init__(self, session: ModelSession, plan: Plan, folder: Path, say: Say) -> None:
+        self._session, self._plan, self._folder = session, plan, folder
+        numbers = {text: i for i, text in enumerate(read_vocabulary(folder))}
+        records = islice((record for some in read_documents(folder) for record in some), _WINDOWS)
+        entries = [entry_of(record, place, numbers) for place, record in enumerate(records)]
+        tokens = torch.tensor(sorted({token for entry in entries for token in entry.tokens}))
+        self._tallies, self._vocabulary = tallies_of(session, plan, len(numbers)), len(numbers)
+        random.Random(0).shuffle(entries)
+        self._read(entries[:1], tokens)  # compiles what is compiled once
+        self.tokens, self.seconds, done, some = 0, 0.0, 0, 1
+        while done < len(entries) and self.seconds < SECONDS:
+            say("Running the model for a second")
+            begin, piece = time.monotonic(), entries[done : done + some]
+            self._read(piece, tokens if not done else None)
+            self.seconds += time.monotonic() - begin
+            self.tokens += sum(len(entry.ids) for entry in piece)
+            done += len(piece)
+            some = max(round(done / self.seconds * SECONDS / 2), 1)  # what half a second takes
+        self._shard = [tally.finish(0) for tally in self._tallies]
+
+    def _read(self, entries: Sequence[Entry], fresh: torch.Tensor | None) -> None:
+        """Tally windows; ``fresh`` begins anew, with these tokens."""
+        if fresh is not None:
+            for tally in self._tallies:
+                tally.start(fresh)
+        try:
+            for batch in batches(entries, BATCH_TOKENS):
+                scan_batch(self._session, self._plan, self._tallies, batch)
+        except torch.OutOfMemoryError as error:
+            raise ScanError(
+                f"The memory of {self._session.device} does not hold a few windows of "
+                f"{self._plan.ctx} tokens: lower --ctx, or use --dtype bfloat16."
+            ) from error
+
+    def estimate(self, words: _Words, documents: int, tokens: int, more: bool) -> Estimate:
+        """What as much work as this tells of a whole scan."""
+        session = self._session
+        layers = session.n_layers - len(session.without_attention)
+        part = next(p for i, p in enumerate(self._shard) if i not in session.without_attention)
+        begin = time.monotonic()
+        with tempfile.TemporaryDirectory(dir=self._folder) as written:
+            windows = Windows.read(self._folder)
+            causal = not session.bidirectional
+            write_layer(Path(written), 0, part, windows, self._vocabulary, causal)
+            took = time.monotonic() - begin
+            weights = {
+                kind: (Path(written) / layer_file(kind, 0)).stat().st_size
+                for kind in ("examples", "tokens", "pairs")
+            }
+        now, then = (self._rows(part, words, n) for n in (self.tokens, tokens))
+        layer = sum(weight * then[kind] / max(now[kind], 1) for kind, weight in weights.items())
+        texts = sum((self._folder / name).stat().st_size for name in (DOCUMENTS, VOCABULARY))
+        size = layer * layers + texts * tokens / words.tokens + _HEAD * layers * session.n_heads
+        pace = self.tokens / self.seconds
+        return Estimate(
+            documents,
+            tokens,
+            more,
+            tokens / pace + took * layers * layer / sum(weights.values()),
+            round(size),
+            round(self._room(part, words, documents, tokens) * layers),
+            pace,
+            self.tokens,
+            self.seconds,
+            session.device,
+        )
+
+    def _rows(self, part: LayerPart, words: _Words, tokens: float) -> dict[str, float]:
+        """Rows of a layer's three files once so many tokens are read."""
+        heads, scale = self._session.n_heads, tokens / self.tokens
+        listed = self._listed(part, tokens)
+        pairs = float((part.pairs + part.rows).sum()) * scale
+        each = float(part.pairs.sum()) / heads / self.tokens  # pairs of a token's occurrence
+        limit = self._plan.per_token
+        known = words.listed(self.tokens, each, limit) * heads
+        return {
+            "examples": min(listed, pairs),
+            "tokens": words.different(tokens) * heads,
+            "pairs": words.listed(tokens, each, limit) * heads * len(part.best) / max(known, 1),
+        }
+
+    def _listed(self, part: LayerPart, tokens: float) -> float:
+        """Entries of a layer's lists once so many tokens are read: each list fills up."""
+        limits = self._plan.limits.groups(self._session.n_heads)
+        found = torch.bincount(part.kept.group, minlength=len(limits)) * (tokens / self.tokens)
+        return float(torch.minimum(found, limits).sum())
+
+    def _room(self, part: LayerPart, words: _Words, documents: int, tokens: int) -> float:
+        """Bytes of one layer in all shards."""
+        shards = -(-documents // self._plan.shard)
+        in_shard = tokens / shards
+        now, then = (self._rows(part, words, n) for n in (self.tokens, in_shard))
+        kept = self._listed(part, in_shard) / max(len(part.kept), 1)
+        more = {
+            "kept": kept,
+            "best": then["pairs"] / max(now["pairs"], 1),
+            "sources": then["tokens"] / now["tokens"],
+            "destinations": then["tokens"] / now["tokens"],
+        }
+        return shards * sum(
+            tensor.numel() * tensor.element_size() * more.get(name.split(".")[0], 1)
+            for name, tensor in to_tensors(part).items()
+        )
