@@ -22,17 +22,19 @@ import pyarrow.parquet as pq
 import torch
 
 from attn.batch import Entry
-from attn.corpus import Corpus
+from attn.corpus import Corpus, Document
 from attn.errors import ScanError
 from attn.layers import Windows, write_layer
 from attn.model import ModelSession
 from attn.parts import LayerPart, to_tensors
-from attn.readers import Row
 from attn.scan import BATCH_TOKENS, Plan, batches, entry_of, scan_batch, tallies_of, tokenize
 from attn.store import DOCUMENTS, VOCABULARY, layer_file, read_documents, read_vocabulary
 
 SECONDS = 1.0  # of each: tokenizing, counting on, running the model
 _WINDOWS = 4096  # more are not tried
+_LETTERS = 5  # of a token, about: what is beyond a document's first window is not counted
+_FEW = 8  # windows that give sizes worth scaling
+_PATIENCE = 4  # times as long as meant, for these few
 _HEAD = 1200  # bytes of a head in heads.parquet
 
 Say = Callable[[str], None]
@@ -73,42 +75,51 @@ def estimate(
     with tempfile.TemporaryDirectory(prefix="attn-") as temporary:
         folder = Path(temporary)
         tell("Reading the first documents")
-        read = _Read(corpus)
+        read = _Read(corpus, plan)
         writer, _ = tokenize(session, read.part(), plan, 0, folder, lambda _: None)
         tell("Counting documents")
-        documents, more = read.count()
-        tokens = round(writer.tokens * documents / read.documents)
+        documents, times, more = read.rest()
+        tokens = round(writer.tokens * times)
         run = _Run(session, plan, folder, tell)
         tell("Writing a layer of an index")
         return run.estimate(_Words.read(folder), documents, tokens, more)
 
 
 class _Read:
-    """A corpus as far as a second goes, and how many documents it has after that."""
+    """A corpus as far as a second goes, and how much of it there is after that."""
 
-    def __init__(self, corpus: Corpus) -> None:
-        self.documents, self._corpus, self._rest = 0, corpus, iter(corpus)
+    def __init__(self, corpus: Corpus, plan: Plan) -> None:
+        self._corpus, self._rest = corpus, iter(corpus)
+        self._most = None if plan.all_windows else plan.ctx * _LETTERS
+        self._documents = self._letters = 0
+
+    def _next(self) -> Iterator[Document]:
+        """The documents that a second gives."""
+        end = time.monotonic() + SECONDS
+        for document in self._rest:
+            self._documents += 1
+            self._letters += len(document.text[: self._most])
+            yield document
+            if time.monotonic() > end:
+                return
 
     def part(self) -> Corpus:
         """The documents that can be tokenized in a second, one at least."""
+        return Corpus(self._corpus.name, lambda: ((one.source, one.text) for one in self._next()))
 
-        def rows() -> Iterator[Row]:
-            end = time.monotonic() + SECONDS
-            for document in self._rest:
-                self.documents += 1
-                yield document.source, document.text
-                if time.monotonic() > end:
-                    return
+    def rest(self) -> tuple[int, float, bool]:
+        """Documents of the corpus, at most; how many times the tokens of the part it has; more.
 
-        return Corpus(self._corpus.name, rows)
-
-    def count(self) -> tuple[int, bool]:
-        """Documents of the corpus, at most; whether it has more and nobody knows how many."""
-        end, counted = time.monotonic() + SECONDS, self.documents
-        for counted, _ in enumerate(self._rest, self.documents + 1):
-            if time.monotonic() > end:
-                return max(self._corpus.total or 0, counted), self._corpus.total is None
-        return counted, False
+        More: whether it goes on after these, and nobody knows how far.
+        """
+        letters = self._letters
+        for _ in self._next():
+            pass
+        documents = self._documents
+        if next(self._rest, None) is None:
+            return documents, self._letters / letters, False
+        total = max(self._corpus.total or 0, documents)
+        return total, self._letters / letters * total / documents, self._corpus.total is None
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,15 +128,20 @@ class _Words:
 
     counts: np.ndarray
 
+    @classmethod
+    def of(cls, counts: Sequence[float]) -> _Words:
+        """From the counts themselves."""
+        return cls(np.array(counts, np.float64))
+
+    @classmethod
+    def read(cls, folder: Path) -> _Words:
+        """From vocabulary.parquet."""
+        return cls.of(pq.read_table(folder / VOCABULARY, columns=["count"])["count"].to_pylist())
+
     @property
     def tokens(self) -> float:
         """Tokens that were read."""
         return float(self.counts.sum())
-
-    @classmethod
-    def read(cls, folder: Path) -> _Words:
-        column = pq.read_table(folder / VOCABULARY, columns=["count"])["count"]
-        return cls(column.to_numpy().astype(np.float64))
 
     def different(self, tokens: float) -> float:
         """Different tokens among so many: of a random part of what was read, or beyond it."""
@@ -138,9 +154,10 @@ class _Words:
     def listed(self, tokens: float, pairs: float, limit: int) -> float:
         """Pairs in a head's token lists where each occurrence of a token has so many ``pairs``."""
         share = tokens / self.tokens
-        known = np.minimum(self.counts * share * pairs, limit).sum()
+        seen = 1 - (1 - min(share, 1.0)) ** self.counts
+        known = seen * np.minimum(self.counts * share / seen * pairs, limit)
         new = max(self.different(tokens) - len(self.counts), 0)
-        return float(known + new * min(pairs, limit))
+        return float(known.sum() + new * min(pairs, limit))
 
 
 class _Run:
@@ -156,7 +173,7 @@ class _Run:
         random.Random(0).shuffle(entries)
         self._read(entries[:1], tokens)  # compiles what is compiled once
         self.tokens, self.seconds, done, some = 0, 0.0, 0, 1
-        while done < len(entries) and self.seconds < SECONDS:
+        while done < len(entries) and not self._enough(done):
             say("Running the model for a second")
             begin, piece = time.monotonic(), entries[done : done + some]
             self._read(piece, tokens if not done else None)
@@ -165,6 +182,10 @@ class _Run:
             done += len(piece)
             some = max(round(done / self.seconds * SECONDS / 2), 1)  # what half a second takes
         self._shard = [tally.finish(0) for tally in self._tallies]
+
+    def _enough(self, done: int) -> bool:
+        """A second, and windows enough to judge by unless they take long."""
+        return self.seconds > SECONDS and (done >= _FEW or self.seconds > _PATIENCE * SECONDS)
 
     def _read(self, entries: Sequence[Entry], fresh: torch.Tensor | None) -> None:
         """Tally windows; ``fresh`` begins anew, with these tokens."""

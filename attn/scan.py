@@ -45,6 +45,7 @@ from attn.store import (
     read_vocabulary,
 )
 from attn.tally import LayerTally
+from attn.texts import duration
 from attn.weights import measure_weights
 
 BATCH_TOKENS = 2048  # tokens in a batch, padding included
@@ -155,16 +156,6 @@ class Progress:
         speed = self.tokens / max(self.seconds, 1e-9)
         left = f" · {duration(self.left)} left" if self.left else ""
         return f"{self.documents:,}{of} documents · {speed:,.0f} tokens/s{left}"
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: "40 s", "3 min", "2 h 10 min"."""
-    if seconds < 99.5:
-        return f"{max(round(seconds), 1)} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    return f"{minutes // 60:,} h" + (f" {minutes % 60} min" if minutes % 60 else "")
 
 
 Report = Callable[[Progress], None]

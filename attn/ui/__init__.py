@@ -11,6 +11,7 @@ from attn.ui import (
     downloads,
     language,
     methods,
+    scan_form,
     searching,
 )
 from attn.ui.notices import plain
@@ -62,6 +63,7 @@ __all__ = [
     "run_app",
     "run_page",
     "run_text",
+    "scan_form",
     "searching",
     "select",
     "selected",

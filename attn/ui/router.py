@@ -40,6 +40,12 @@ _PAGES = (
         ":material/psychology:",
         "A language model says what a head does; a score says whether to believe it.",
     ),
+    (
+        "scan",
+        "Scan",
+        ":material/document_scanner:",
+        "Run another model, or the same one, over another corpus.",
+    ),
     ("methods", "Methods", ":material/menu_book:", "What every word and number here means."),
 )
 

@@ -16,6 +16,7 @@ from attn.ranges import LAYER, parse, write
 from attn.ui.components import copy_link
 from attn.ui.library import Entry, entries
 from attn.ui.notices import plain
+from attn.ui.scanning import busy
 from attn.ui.state import add_notice, fresh_head, publish, unread, values
 
 _SHAPE = "_shape"
@@ -105,11 +106,13 @@ def show(choice: Choice, pages: Sequence[tuple[str, object, str]], page: str) ->
         for name, target, icon in pages:
             query = values(name) | about
             st.page_link(target, icon=icon, query_params=query)  # type: ignore[arg-type]
+        if page != "scan" and index is not None:  # elsewhere the page itself shows it
+            busy()
         _pickers(choice)
         if index is not None:
             _head(index)
         query = values(page) | about
-        if choice.entry is not None:
+        if choice.entry is not None or page == "scan":
             publish(query)
             copy_link(urlencode(query))
 
@@ -185,17 +188,17 @@ def _change_model() -> None:
     model = st.session_state["_model"]
     for entry in entries():
         if model and entry.index and entry.index.manifest.model == model:
-            _take(entry)
+            take(entry)
             return
 
 
 def _change_index() -> None:
     for entry in entries():
         if entry.name == st.session_state["_index"]:
-            _take(entry)
+            take(entry)
 
 
-def _take(entry: Entry) -> None:
+def take(entry: Entry) -> None:
     """Choose an index; layer and head move into its range without a word."""
     st.session_state["index"] = entry.name
     st.session_state["open"] = ""
@@ -257,6 +260,6 @@ def unknown_index(name: str) -> None:
         st.button(
             "Show the newest index instead",
             key="show_newest",
-            on_click=_take,
+            on_click=take,
             args=(newest,),
         )
