@@ -251,8 +251,9 @@ class _Run:
     def _listed(self, part: LayerPart, tokens: float) -> float:
         """Entries of a layer's lists once so many tokens are read: each list fills up."""
         limits = self._plan.limits.groups(self._session.n_heads)
-        found = torch.bincount(part.kept.group, minlength=len(limits)) * (tokens / self.tokens)
-        return float(torch.minimum(found, limits).sum())
+        found = torch.bincount(part.kept.group, minlength=len(limits))
+        then = torch.minimum(found * (tokens / self.tokens), limits)
+        return float(torch.where(found < limits, then, limits).sum())  # full soon: full before
 
     def _room(self, part: LayerPart, words: _Words, documents: int, tokens: int) -> float:
         """Bytes of one layer in all shards."""

@@ -107,6 +107,8 @@ def run_page(name: str, body: Callable[[View], None]) -> None:
 def run_text(body: Callable[[], None]) -> None:
     """The same for a page that needs no index."""
     _through_app()
+    for text in notices():
+        warn(text)
     body()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -161,7 +162,8 @@ def keep_upload(name: str, data: bytes) -> str:
             temporary.write_bytes(data)
             os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise CorpusError(
             f"The file cannot be kept in {path.parent} ({error.strerror}): free some space there, "
             f"or set ATTN_CACHE to another folder."

@@ -36,7 +36,8 @@ def first_steps() -> None:
         _start_or_watch(label, *_scan_sample())
         st.caption(
             f"{cost}; you may close this tab. The same from a terminal: `python -m attn fetch`, "
-            "then `python -m attn scan`."
+            "then `python -m attn scan`. For another model or texts of your own, open the page "
+            "Scan."
         )
 
 

@@ -16,7 +16,7 @@ from attn.ranges import LAYER, parse, write
 from attn.ui.components import copy_link
 from attn.ui.library import Entry, entries
 from attn.ui.notices import plain
-from attn.ui.scanning import busy
+from attn.ui.scanning import busy, short
 from attn.ui.state import add_notice, fresh_head, publish, unread, values
 
 _SHAPE = "_shape"
@@ -150,8 +150,7 @@ def _pickers(choice: Choice) -> None:
             key="_model",
             placeholder="Choose a model",
             on_change=_change_model,
-            help="The models that have an index here. Another one gets its index with "
-            "`python -m attn scan --model …`.",
+            help="The models that have an index here; the Scan page makes more.",
         )
     names = [e.name for e in found if not model or model_of[e.name] in ("", model)]
     if st.session_state.get("_index") != (choice.entry.name if choice.entry else None):
@@ -164,13 +163,13 @@ def _pickers(choice: Choice) -> None:
         format_func={e.name: _label(e) for e in found}.__getitem__,
         placeholder="Choose an index",
         on_change=_change_index,
-        help="A corpus that the model was run over. The pages read it; "
-        "`python -m attn scan --corpus …` makes another.",
+        help="A corpus that the model was run over, which the pages read; the Scan page makes "
+        "more.",
     )
     if choice.entry and choice.entry.index:
         manifest = choice.entry.index.manifest
         st.caption(
-            f"{plain(manifest.corpus)} · {manifest.documents:,} documents of up to "
+            f"{plain(short(manifest.corpus))} · {manifest.documents:,} documents of up to "
             f"{manifest.ctx} tokens · {manifest.tokens:,} tokens"
         )
         for warning in choice.entry.index.warnings():
@@ -181,7 +180,7 @@ def _label(entry: Entry) -> str:
     """An index in few words: its corpus, and the end of its name, which tells it from others."""
     if entry.index is None:
         return entry.name
-    return f"{entry.index.manifest.corpus} · {entry.name[-6:]}"
+    return f"{short(entry.index.manifest.corpus)} · {entry.name[-6:]}"
 
 
 def _change_model() -> None:
