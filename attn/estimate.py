@@ -34,7 +34,7 @@ SECONDS = 1.0  # of each: tokenizing, counting on, running the model
 _WINDOWS = 4096  # more are not tried
 _LETTERS = 5  # of a token, about: what is beyond a document's first window is not counted
 _FEW = 8  # windows that give sizes worth scaling
-_PATIENCE = 4  # times as long as meant, for these few
+_PATIENCE = 8  # times as long as meant, for these few
 _HEAD = 1200  # bytes of a head in heads.parquet
 
 Say = Callable[[str], None]
@@ -160,8 +160,16 @@ class _Words:
         return float(known.sum() + new * min(pairs, limit))
 
 
+def _enough(windows: int, seconds: float) -> bool:
+    """Whether a second has passed, and windows enough to judge by unless they take long."""
+    return seconds > SECONDS and (windows >= _FEW or seconds > _PATIENCE * SECONDS)
+
+
 class _Run:
-    """A second of a scan: windows drawn at random and what their tallies hold."""
+    """A second of a scan: windows drawn at random and what their tallies hold.
+
+    ``tokens`` in the tallies; ``timed`` of them took ``seconds``.
+    """
 
     def __init__(self, session: ModelSession, plan: Plan, folder: Path, say: Say) -> None:
         self._session, self._plan, self._folder = session, plan, folder
@@ -172,20 +180,20 @@ class _Run:
         self._tallies, self._vocabulary = tallies_of(session, plan, len(numbers)), len(numbers)
         random.Random(0).shuffle(entries)
         self._read(entries[:1], tokens)  # compiles what is compiled once
-        self.tokens, self.seconds, done, some = 0, 0.0, 0, 1
-        while done < len(entries) and not self._enough(done):
+        self.tokens = self.timed = done = 0
+        self.seconds = whole = 0.0
+        some = 1
+        while done < len(entries) and not _enough(done, whole):
             say("Running the model for a second")
             begin, piece = time.monotonic(), entries[done : done + some]
             self._read(piece, tokens if not done else None)
-            self.seconds += time.monotonic() - begin
-            self.tokens += sum(len(entry.ids) for entry in piece)
-            done += len(piece)
-            some = max(round(done / self.seconds * SECONDS / 2), 1)  # what half a second takes
+            took, read = time.monotonic() - begin, sum(len(entry.ids) for entry in piece)
+            if read >= self.timed:  # a scan's batches are large: the largest piece tells most
+                self.timed, self.seconds = read, took
+            self.tokens += read
+            whole += took
+            done, some = done + len(piece), 2 * some
         self._shard = [tally.finish(0) for tally in self._tallies]
-
-    def _enough(self, done: int) -> bool:
-        """A second, and windows enough to judge by unless they take long."""
-        return self.seconds > SECONDS and (done >= _FEW or self.seconds > _PATIENCE * SECONDS)
 
     def _read(self, entries: Sequence[Entry], fresh: torch.Tensor | None) -> None:
         """Tally windows; ``fresh`` begins anew, with these tokens."""
@@ -220,7 +228,7 @@ class _Run:
         layer = sum(weight * then[kind] / max(now[kind], 1) for kind, weight in weights.items())
         texts = sum((self._folder / name).stat().st_size for name in (DOCUMENTS, VOCABULARY))
         size = layer * layers + texts * tokens / words.tokens + _HEAD * layers * session.n_heads
-        pace = self.tokens / self.seconds
+        pace = self.timed / self.seconds
         return Estimate(
             documents,
             tokens,
@@ -229,7 +237,7 @@ class _Run:
             round(size),
             round(self._room(part, words, documents, tokens) * layers),
             pace,
-            self.tokens,
+            self.timed,
             self.seconds,
             session.device,
         )

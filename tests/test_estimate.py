@@ -60,7 +60,7 @@ def test_sizes_are_what_the_scan_takes(
 
 def test_a_few_documents_are_enough(gpt2: Tiny, text_file: Path, tmp_path: Path) -> None:
     found = check(gpt2, load_corpus(str(text_file)), PLAN, tmp_path)
-    assert found.measured == found.tokens
+    assert 0 < found.measured < found.tokens
 
 
 def test_what_is_not_known_is_said(

@@ -145,7 +145,8 @@ def _upload() -> str:
     column = st.text_input(
         "Column", "text", key="_scan_column", persist_state="session", help=HELP["column"]
     )
-    return f"{known[1]}:{column.strip()}" if column and column.strip() else str(known[1])
+    column = (column or "").strip()
+    return f"{known[1]}:{column}" if column not in ("", "text") else str(known[1])
 
 
 def keep_upload(name: str, data: bytes) -> str:
