@@ -153,9 +153,9 @@ class Progress:
         if self.total == 0:
             return ""
         of = f"/{self.total:,}" if self.total else ""
-        speed = self.tokens / max(self.seconds, 1e-9)
+        speed = f" · {self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s" if self.tokens else ""
         left = f" · {duration(self.left)} left" if self.left else ""
-        return f"{self.documents:,}{of} documents · {speed:,.0f} tokens/s{left}"
+        return f"{self.documents:,}{of} documents{speed}{left}"
 
 
 Report = Callable[[Progress], None]
@@ -347,6 +347,7 @@ class _Clock:
         self._total, self._report = total, report
         self._start = time.monotonic()
         self._before = self._done = self._tokens = self._found = 0
+        self._tell(0)
 
     def batch_done(self, documents: int, tokens: int) -> None:
         """So many documents of the shard at hand are done, and so many tokens since the last."""

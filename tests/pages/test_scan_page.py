@@ -142,6 +142,15 @@ def test_a_running_scan_is_seen_stopped_and_gone_on_with_from_anywhere(
     assert "is ready" in ready(one)
 
 
+def test_a_second_scan_is_refused_in_a_sentence(page: Start, gate: threading.Event) -> None:
+    """The page was drawn before another visitor's scan began."""
+    app = page()
+    estimated(app)
+    runner().submit(scanning.JOB, lambda report: gate.wait(20), "another over texts")
+    button(app, "Start the scan").click().run()
+    assert "Not started: one scan runs at a time, and another over texts is at work" in said(app)
+
+
 @pytest.mark.parametrize(
     ("query", "sentence"),
     [
