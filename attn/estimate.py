@@ -12,8 +12,9 @@ from __future__ import annotations
 import random
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from attn.corpus import Corpus, Document
 from attn.errors import ScanError
 from attn.layers import Windows, write_layer
 from attn.model import ModelSession
-from attn.parts import LayerPart, to_tensors
+from attn.parts import LayerPart, Table, to_tensors
 from attn.scan import BATCH_TOKENS, Plan, batches, entry_of, scan_batch, tallies_of, tokenize
 from attn.store import DOCUMENTS, VOCABULARY, layer_file, read_documents, read_vocabulary
 
@@ -160,6 +161,21 @@ class _Words:
         return float(known.sum() + new * min(pairs, limit))
 
 
+def _only(part: LayerPart, seen: torch.Tensor) -> LayerPart:
+    """A part with the tables of some tokens, ``seen`` (token,) bool."""
+    tables = [
+        Table(*(values[:, seen] for values in (one.pairs, one.mass, one.maximum)))
+        for one in (part.sources, part.destinations)
+    ]
+    return replace(
+        part,
+        tokens=part.tokens[seen],
+        uniform=part.uniform[seen],
+        sources=tables[0],
+        destinations=tables[1],
+    )
+
+
 def _enough(windows: int, seconds: float) -> bool:
     """Whether a second has passed, and windows enough to judge by unless they take long."""
     return seconds > SECONDS and (windows >= _FEW or seconds > _PATIENCE * SECONDS)
@@ -179,6 +195,7 @@ class _Run:
         tokens = torch.tensor(sorted({token for entry in entries for token in entry.tokens}))
         self._tallies, self._vocabulary = tallies_of(session, plan, len(numbers)), len(numbers)
         random.Random(0).shuffle(entries)
+        say("Running the model for a second")
         self._read(entries[:1], tokens)  # compiles what is compiled once
         self.tokens = self.timed = done = 0
         self.seconds = whole = 0.0
@@ -193,7 +210,10 @@ class _Run:
             self.tokens += read
             whole += took
             done, some = done + len(piece), 2 * some
-        self._shard = [tally.finish(0) for tally in self._tallies]
+        occurs = Counter(token for entry in entries[:done] for token in entry.tokens)
+        self._words = _Words.of([*occurs.values()])
+        seen = torch.isin(tokens, torch.tensor([*occurs]))
+        self._shard = [_only(tally.finish(0), seen) for tally in self._tallies]
 
     def _read(self, entries: Sequence[Entry], fresh: torch.Tensor | None) -> None:
         """Tally windows; ``fresh`` begins anew, with these tokens."""
@@ -224,7 +244,7 @@ class _Run:
                 kind: (Path(written) / layer_file(kind, 0)).stat().st_size
                 for kind in ("examples", "tokens", "pairs")
             }
-        now, then = (self._rows(part, words, n) for n in (self.tokens, tokens))
+        now, then = self._rows(part, self._words, self.tokens), self._rows(part, words, tokens)
         layer = sum(weight * then[kind] / max(now[kind], 1) for kind, weight in weights.items())
         texts = sum((self._folder / name).stat().st_size for name in (DOCUMENTS, VOCABULARY))
         size = layer * layers + texts * tokens / words.tokens + _HEAD * layers * session.n_heads
@@ -243,17 +263,19 @@ class _Run:
         )
 
     def _rows(self, part: LayerPart, words: _Words, tokens: float) -> dict[str, float]:
-        """Rows of a layer's three files once so many tokens are read."""
+        """Rows of a layer's three files once so many tokens are read, which ``words`` tells of."""
         heads, scale = self._session.n_heads, tokens / self.tokens
         listed = self._listed(part, tokens)
         pairs = float((part.pairs + part.rows).sum()) * scale
         each = float(part.pairs.sum()) / heads / self.tokens  # pairs of a token's occurrence
         limit = self._plan.per_token
-        known = words.listed(self.tokens, each, limit) * heads
+        known = self._words.listed(self.tokens, each, limit) * heads
+        best = words.listed(tokens, each, limit) * heads * len(part.best) / max(known, 1)
+        different = words.different(tokens) * heads
         return {
             "examples": min(listed, pairs),
-            "tokens": words.different(tokens) * heads,
-            "pairs": words.listed(tokens, each, limit) * heads * len(part.best) / max(known, 1),
+            "tokens": different,
+            "pairs": min(best, different * limit),
         }
 
     def _listed(self, part: LayerPart, tokens: float) -> float:
@@ -267,7 +289,7 @@ class _Run:
         """Bytes of one layer in all shards."""
         shards = -(-documents // self._plan.shard)
         in_shard = tokens / shards
-        now, then = (self._rows(part, words, n) for n in (self.tokens, in_shard))
+        now, then = self._rows(part, self._words, self.tokens), self._rows(part, words, in_shard)
         kept = self._listed(part, in_shard) / max(len(part.kept), 1)
         more = {
             "kept": kept,

@@ -63,6 +63,13 @@ def test_a_few_documents_are_enough(gpt2: Tiny, text_file: Path, tmp_path: Path)
     assert 0 < found.measured < found.tokens
 
 
+def test_a_part_of_the_windows_tells_of_all(
+    llama: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("attn.estimate._WINDOWS", 12)
+    check(llama, load_corpus("sample", 72), PLAN, tmp_path)
+
+
 def test_what_is_not_known_is_said(
     llama: Tiny, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
