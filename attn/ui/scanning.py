@@ -180,7 +180,7 @@ def busy() -> None:
             watch(stop=False)
 
 
-@st.fragment(run_every=0.5)
+@st.fragment(run_every=1.0)
 def watch(name: str = JOB, *, stop: bool = True) -> None:
     """How far a job is, and a button that stops it; once it ends, the whole page is drawn anew."""
     job = runner().get(name)

@@ -63,7 +63,7 @@ def test_a_scan_from_upload_to_index(
 
     page.get_by_role("button", name="Go on").click()
     page.get_by_role("button", name="Open the index").click()
-    expect(heading(page)).to_have_text("Heads")
+    expect(heading(page)).to_have_text("Heads of smollm2-135m")
     expect(page.locator("[data-testid=stSidebar]")).to_contain_text("notes.txt")
     (folder,) = find_indexes(tmp_path / "indexes")
     verify(folder)
