@@ -14,12 +14,14 @@ class Settings:
     """Where things are and what the defaults are.
 
     ``model`` the default model (``ATTN_MODEL``); ``cache`` the folder of fetched models
-    (``ATTN_CACHE``); ``indexes`` the folder that holds the indexes (``ATTN_INDEXES``).
+    (``ATTN_CACHE``); ``indexes`` the folder that holds the indexes (``ATTN_INDEXES``); ``scans``
+    whether the app's visitors may start scans (``ATTN_SCANS``, 0 for no).
     """
 
     model: str
     cache: Path
     indexes: Path
+    scans: bool
 
 
 def load_environment() -> None:
@@ -39,4 +41,5 @@ def settings() -> Settings:
         model=os.environ.get("ATTN_MODEL") or BUILTIN_MODEL,
         cache=cache,
         indexes=Path(os.environ.get("ATTN_INDEXES") or cache / "indexes"),
+        scans=os.environ.get("ATTN_SCANS", "").strip() != "0",
     )

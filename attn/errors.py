@@ -13,6 +13,7 @@ AttnError
 │   └── IndexMismatch                 it was made by another version or for another model
 ├── QueryError(ValueError)            a question the index has no answer to
 ├── ScanError(RuntimeError)           a scan that cannot be done as asked
+│   └── ScanStopped                   the user stopped it
 ├── SharingError(RuntimeError)        an index that cannot be sent or fetched
 └── DescribeError(RuntimeError)       a description or a score that cannot be had
     ├── DescriptionStoreError         the kept descriptions cannot be read or written
@@ -97,6 +98,10 @@ class QueryError(AttnError, ValueError):
 
 class ScanError(AttnError, RuntimeError):
     """A scan that cannot be done as asked."""
+
+
+class ScanStopped(ScanError):
+    """The user stopped the scan; what was done is kept."""
 
 
 class SharingError(AttnError, RuntimeError):

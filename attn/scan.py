@@ -12,12 +12,13 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -44,6 +45,7 @@ from attn.store import (
     read_vocabulary,
 )
 from attn.tally import LayerTally
+from attn.texts import duration
 from attn.weights import measure_weights
 
 BATCH_TOKENS = 2048  # tokens in a batch, padding included
@@ -121,7 +123,8 @@ class Plan:
 class Progress:
     """How far a scan is: ``stage`` in words, documents done and in all, tokens done, seconds.
 
-    A stage without documents has ``total`` 0.
+    A stage without documents has ``total`` 0. ``found`` of the documents were done by an earlier
+    scan; tokens and seconds are this one's.
     """
 
     stage: str
@@ -129,6 +132,7 @@ class Progress:
     total: int | None
     tokens: int
     seconds: float
+    found: int = 0
 
     @property
     def share(self) -> float:
@@ -136,13 +140,22 @@ class Progress:
         return self.documents / self.total if self.total else 0.0
 
     @property
+    def left(self) -> float | None:
+        """Seconds that the rest of the stage takes at the pace so far; None: nobody knows."""
+        done = self.documents - self.found
+        if not self.total or done <= 0:
+            return None
+        return self.seconds * (self.total - self.documents) / done
+
+    @property
     def detail(self) -> str:
-        """Documents and speed, like "64/272 documents · 3,200 tokens/s"."""
+        """Documents, speed and time left, like "64/272 documents · 320 tokens/s · 3 min left"."""
         if self.total == 0:
             return ""
         of = f"/{self.total:,}" if self.total else ""
-        speed = self.tokens / max(self.seconds, 1e-9)
-        return f"{self.documents:,}{of} documents · {speed:,.0f} tokens/s"
+        speed = f" · {self.tokens / max(self.seconds, 1e-9):,.0f} tokens/s" if self.tokens else ""
+        left = f" · {duration(self.left)} left" if self.left else ""
+        return f"{self.documents:,}{of} documents{speed}{left}"
 
 
 Report = Callable[[Progress], None]
@@ -185,7 +198,8 @@ def scan(
     ):
         fresh = Path(temporary) / "scan"
         fresh.mkdir()
-        documents, values = _tokenize(session, corpus, plan, skip, fresh, report)
+        documents, short = tokenize(session, corpus, plan, skip, fresh, report)
+        values = _values(session, corpus, plan, skip, short, documents)
         folder = parent / index_folder(values)
         work = parent / f".scan-{values['identity'][:16]}"
         if ready(folder):
@@ -198,7 +212,8 @@ def scan(
             index = work / f"index-{uuid.uuid4().hex}"
             try:
                 report(Progress("Measuring the weights", 0, 0, 0, 0.0))
-                _assemble(session, plan, work, index, values)
+                of_model = measure_random(session, seed=plan.seed) | measure_weights(session)
+                _assemble(plan, work, index, of_model, values, report)
                 publish(index, folder)
             finally:
                 shutil.rmtree(index, ignore_errors=True)
@@ -209,10 +224,13 @@ def scan(
     return folder
 
 
-def _tokenize(
+def tokenize(
     session: ModelSession, corpus: Corpus, plan: Plan, skip: int, work: Path, report: Report
-) -> tuple[DocumentWriter, dict[str, Any]]:
-    """Write documents.parquet and vocabulary.parquet; returns their writer and the manifest."""
+) -> tuple[DocumentWriter, int]:
+    """Write documents.parquet and vocabulary.parquet, of documents of two tokens or more.
+
+    Returns their writer, and how many documents were too short.
+    """
     start, writer, short = time.monotonic(), DocumentWriter(work, plan.min_row), 0
     for document in corpus:
         if document.place < skip:
@@ -238,7 +256,7 @@ def _tokenize(
     if not writer.documents:
         what = f" after the first {skip}" if skip else ""
         raise EmptyCorpus(f"The corpus {corpus.name} has no document of two tokens or more{what}.")
-    return writer, _values(session, corpus, plan, skip, short, writer)
+    return writer, short
 
 
 def _windows(session: ModelSession, text: str, plan: Plan) -> Iterator[tuple[int, Tokens]]:
@@ -293,19 +311,21 @@ def _scan_shards(
 ) -> None:
     """Run the model over documents.parquet, a shard at a time, but for what is done already."""
     shards, numbers = Shards(work), {text: i for i, text in enumerate(read_vocabulary(work))}
-    tallies = _tallies(session, plan, len(numbers))
+    tallies = tallies_of(session, plan, len(numbers))
     clock = _Clock(documents.documents, report)
     size = BATCH_TOKENS
     for number, windows in _by_shard(work, plan.shard):
         done = {record.document for _, record in windows}
-        if not shards.committed(number):
-            entries = [_entry(record, place, numbers) for place, record in windows]
+        found = shards.committed(number)
+        if not found:
+            entries = [entry_of(record, place, numbers) for place, record in windows]
             size = _scan_shard(session, plan, tallies, len(numbers), entries, size, clock)
             shards.commit(number, [tally.finish(number) for tally in tallies])
-        clock.shard_done(len(done))
+        clock.shard_done(len(done), found=found)
 
 
-def _tallies(session: ModelSession, plan: Plan, vocabulary: int) -> list[LayerTally]:
+def tallies_of(session: ModelSession, plan: Plan, vocabulary: int) -> list[LayerTally]:
+    """A tally a layer, with nothing counted; ``vocabulary`` the number of different tokens."""
     return [
         LayerTally(
             session.n_heads,
@@ -326,22 +346,26 @@ class _Clock:
     def __init__(self, total: int, report: Report) -> None:
         self._total, self._report = total, report
         self._start = time.monotonic()
-        self._before = self._done = self._tokens = 0
+        self._before = self._done = self._tokens = self._found = 0
+        self._tell(0)
 
     def batch_done(self, documents: int, tokens: int) -> None:
         """So many documents of the shard at hand are done, and so many tokens since the last."""
         self._tokens += tokens
         self._tell(self._before + documents)
 
-    def shard_done(self, documents: int) -> None:
-        """A shard of so many documents is done."""
+    def shard_done(self, documents: int, *, found: bool) -> None:
+        """A shard of so many documents is done, or was ``found`` done."""
         self._before += documents
+        self._found += documents * found
         self._tell(self._before)
 
     def _tell(self, documents: int) -> None:
         self._done = min(max(self._done, documents), self._total)
         seconds = time.monotonic() - self._start
-        self._report(Progress("Scanning", self._done, self._total, self._tokens, seconds))
+        self._report(
+            Progress("Scanning", self._done, self._total, self._tokens, seconds, self._found)
+        )
 
 
 def _by_shard(work: Path, size: int) -> Iterator[tuple[int, list[tuple[int, Record]]]]:
@@ -351,7 +375,8 @@ def _by_shard(work: Path, size: int) -> Iterator[tuple[int, list[tuple[int, Reco
         yield number, list(some)
 
 
-def _entry(record: Record, place: int, numbers: dict[str, int]) -> Entry:
+def entry_of(record: Record, place: int, numbers: dict[str, int]) -> Entry:
+    """A window to tally: the ``place``-th; ``numbers`` token text → its number."""
     tokens = [numbers[text] for text in record.texts]
     return Entry(record.ids, record.texts, tokens, place, record.document, record.key)
 
@@ -372,8 +397,8 @@ def _scan_shard(
             tally.start(tokens)
         try:
             done: set[int] = set()
-            for some in _batches(entries, size):
-                _scan_batch(session, plan, tallies, some)
+            for some in batches(entries, size):
+                scan_batch(session, plan, tallies, some)
                 done |= {entry.document for entry in some}
                 clock.batch_done(len(done), sum(len(entry.ids) for entry in some))
         except torch.OutOfMemoryError as error:
@@ -385,15 +410,16 @@ def _scan_shard(
             size //= 2
             # Other batches give other last bits, which what the lists ask for must not rest on.
             tallies.clear()
-            tallies.extend(_tallies(session, plan, vocabulary))
+            tallies.extend(tallies_of(session, plan, vocabulary))
             torch.cuda.empty_cache()
             continue
         return size
 
 
-def _scan_batch(
+def scan_batch(
     session: ModelSession, plan: Plan, tallies: list[LayerTally], entries: list[Entry]
 ) -> None:
+    """Run the model over windows and tally every layer's pattern."""
     batch = Batch.make(entries, min_row=plan.min_row, seed=plan.seed, device=session.device)
 
     def reduce(reading: Reading) -> None:
@@ -402,7 +428,7 @@ def _scan_batch(
     session.observe(batch.ids, reduce, lengths=batch.lengths.tolist(), norms=plan.write)
 
 
-def _batches(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
+def batches(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
     """Windows of like length together, at most ``size`` tokens with padding."""
     batch: list[Entry] = []
     for entry in sorted(entries, key=lambda entry: (len(entry.ids), entry.window)):
@@ -414,7 +440,12 @@ def _batches(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
 
 
 def _assemble(
-    session: ModelSession, plan: Plan, work: Path, index: Path, values: dict[str, Any]
+    plan: Plan,
+    work: Path,
+    index: Path,
+    of_model: Mapping[str, np.ndarray],
+    values: dict[str, Any],
+    report: Report,
 ) -> None:
     """Merge all shards into an index."""
     index.mkdir()
@@ -423,6 +454,7 @@ def _assemble(
     shards, numbers = Shards(work), [number for number, _ in _by_shard(work, plan.shard)]
 
     def part_of(layer: int) -> LayerPart:
+        report(Progress("Writing the index", 0, 0, 0, 0.0))
         whole: LayerPart | None = None
         for number in numbers:
             part = shards.layer(number, layer)
@@ -430,7 +462,6 @@ def _assemble(
         assert whole is not None
         return whole
 
-    of_model = measure_random(session, seed=plan.seed) | measure_weights(session)
     write_index(index, part_of, of_model, values)
 
 

@@ -1,4 +1,4 @@
-"""Text → token ids and what to show for each token; what kinds of tokens there are."""
+"""Text → token ids and what to show for each token; kinds of tokens; amounts in words."""
 
 from __future__ import annotations
 
@@ -108,3 +108,22 @@ def _seen(char: str) -> str:
         code = ord(char)
         return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
     return char
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: "40 s", "3 min", "2 h 10 min"."""
+    if seconds < 99.5:
+        return f"{max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    return f"{minutes // 60:,} h" + (f" {minutes % 60} min" if minutes % 60 else "")
+
+
+def data_size(size: float) -> str:
+    """Bytes as people say them: "640 kB", "12 MB", "1.5 GB"."""
+    for unit in ("kB", "MB"):
+        size /= 1000
+        if size < 999.5:
+            return f"{max(round(size), 1)} {unit}"
+    return f"{size / 1000:,.1f} GB"

@@ -21,7 +21,7 @@ import torch
 from attn.batch import Entry
 from attn.corpus import load_corpus
 from attn.model import ModelSession, load_model
-from attn.scan import BATCH_TOKENS, Plan, _scan_batch
+from attn.scan import BATCH_TOKENS, Plan, scan_batch
 from attn.tally import LayerTally
 from benchmarks.report import report
 
@@ -83,7 +83,7 @@ def measure(session: ModelSession, ctx: int, rounds: int) -> dict[str, Any]:
                 plain(input_ids=ids, use_cache=False)
 
         def scan(entries: list[Entry] = entries) -> None:
-            _scan_batch(session, plan, tallies, entries)
+            scan_batch(session, plan, tallies, entries)
 
         pairs.append((timed(forward, session.device), timed(scan, session.device)))
     kept = pairs[2:]

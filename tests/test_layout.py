@@ -70,6 +70,7 @@ TIERS = [
         "attn.attention",
         "attn.checking",
         "attn.describe",
+        "attn.estimate",
         "attn.hooked",
         "attn.merging",
         "attn.model",

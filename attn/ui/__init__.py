@@ -13,6 +13,7 @@ from attn.ui import (
     language,
     methods,
     ranking,
+    scan_form,
     searching,
     shelf,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "run_app",
     "run_page",
     "run_text",
+    "scan_form",
     "searching",
     "select",
     "selected",

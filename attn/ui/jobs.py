@@ -19,14 +19,20 @@ from attn.errors import AttnError
 _LOG = logging.getLogger(__name__)
 
 
+Work = Callable[["Report"], Any]
+
+
 @dataclass
 class Job:
     """A piece of work: ``message`` and ``fraction`` (0..1) while it runs, then ``error`` or not.
 
-    ``text`` what it has written so far; ``stop`` set to ask it to end early.
+    ``title`` what it is about; ``work`` what it does; ``text`` what it has written so far; ``stop``
+    set to ask it to end early.
     """
 
     name: str
+    work: Work
+    title: str = ""
     message: str = "Waiting for its turn."
     fraction: float = 0.0
     finished: bool = False
@@ -61,9 +67,6 @@ class Report:
         return self._job.stop
 
 
-Work = Callable[[Report], Any]
-
-
 class Runner:
     """Runs a few jobs at a time. Work never calls Streamlit; it reports through its argument."""
 
@@ -72,13 +75,13 @@ class Runner:
         self._jobs: dict[str, Job] = {}
         self._lock = threading.Lock()
 
-    def submit(self, name: str, work: Work) -> Job:
-        """Start a job, unless the one of that name is still at work; returns it."""
+    def submit(self, name: str, work: Work, title: str = "") -> Job:
+        """Start a job and return it; or, where one of that name is still at work, return that."""
         with self._lock:
             job = self._jobs.get(name)
             if job is None or job.finished:
-                job = self._jobs[name] = Job(name)
-                self._pool.submit(_run, job, work)
+                job = self._jobs[name] = Job(name, work, title)
+                self._pool.submit(_run, job)
             return job
 
     def get(self, name: str) -> Job | None:
@@ -86,9 +89,9 @@ class Runner:
         return self._jobs.get(name)
 
 
-def _run(job: Job, work: Work) -> None:
+def _run(job: Job) -> None:
     try:
-        job.result = work(Report(job))
+        job.result = job.work(Report(job))
     except AttnError as error:
         job.error = str(error)
     except Exception:

@@ -40,6 +40,12 @@ _PAGES = (
         ":material/psychology:",
         "A language model says what a head does; a score says whether to believe it.",
     ),
+    (
+        "scan",
+        "Scan",
+        ":material/document_scanner:",
+        "Run another model, or the same one, over another corpus.",
+    ),
     ("methods", "Methods", ":material/menu_book:", "What every word and number here means."),
 )
 
@@ -103,6 +109,8 @@ def run_page(name: str, body: Callable[[View], None]) -> None:
 def run_text(body: Callable[[], None]) -> None:
     """The same for a page that needs no index."""
     _through_app()
+    for text in notices():
+        warn(text)
     body()
 
 

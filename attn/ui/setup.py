@@ -8,12 +8,13 @@ from typing import Any
 
 import streamlit as st
 
+from attn.config import settings
 from attn.errors import AttnError, IndexDamaged, IndexMissing
-from attn.ui.jobs import Report, Work, runner
-from attn.ui.library import Models, default_model, entries, lacks_builtin, models
-from attn.ui.notices import fail, plain, sentence
+from attn.ui import scanning
+from attn.ui.jobs import Report, Work
+from attn.ui.library import default_model, entries, lacks_builtin, models
+from attn.ui.notices import fail, plain
 
-JOB = "prepare"
 CORPUS = "sample"
 
 
@@ -32,10 +33,11 @@ def first_steps() -> None:
             cost = "Takes about three minutes and a download of 93 MB. It goes on in the background"
         else:
             label, cost = "Scan the sample texts", "Takes a minute or two, in the background"
-        _start_or_watch(label, _prepare(model, models(), scan=True))
+        _start_or_watch(label, *_scan_sample())
         st.caption(
             f"{cost}; you may close this tab. The same from a terminal: `python -m attn fetch`, "
-            "then `python -m attn scan`."
+            "then `python -m attn scan`. For another model or texts of your own, open the page "
+            "Scan."
         )
 
 
@@ -46,7 +48,8 @@ def fetch_model(model: str) -> None:
         "Ranked examples and metrics work without it.",
         icon=":material/download:",
     )
-    _start_or_watch("Fetch the model (93 MB)", _prepare(model, models(), scan=False))
+    fetch = scanning.fetch_work()
+    _start_or_watch("Fetch the model (93 MB)", fetch, model, scans=False)
 
 
 def scan_again(failure: AttnError, path: Path) -> None:
@@ -57,79 +60,37 @@ def scan_again(failure: AttnError, path: Path) -> None:
     fail(str(failure))
     damaged = path if isinstance(failure, IndexDamaged) else None
     label = "Remove it and scan again" if damaged else "Scan again"
-    work = _prepare(default_model(), models(), scan=True, remove=damaged)
-    _start_or_watch(f"{label} (the sample texts)", work)
+    _start_or_watch(f"{label} (the sample texts)", *_scan_sample(remove=damaged))
     if len(entries()) > 1:
         st.caption("Or choose another index in the sidebar.")
 
 
-def busy() -> None:
-    """Show a job that runs in the background, if one does."""
-    job = runner().get(JOB)
-    if job is not None and not job.finished:
-        _watch()
-
-
-def _start_or_watch(label: str, work: Work) -> None:
-    job = runner().get(JOB)
-    if job is not None and not job.finished:
-        _watch()
+def _start_or_watch(label: str, work: Work, title: str, *, scans: bool = True) -> None:
+    if scanning.running():
+        scanning.watch()
         return
-    if job is not None and job.error:
-        st.error(sentence(job.error), icon=":material/error:")
+    if scans and not settings().scans:
+        st.info(scanning.SWITCHED_OFF, icon=":material/block:")
+        return
+    scanning.ended()
     st.button(
         label,
         type="primary",
         icon=":material/play_arrow:",
         key=f"start {label}",
-        on_click=_submit,
-        args=(work,),
+        on_click=scanning.begin,
+        args=(work, title),
     )
 
 
-def _submit(work: Work) -> None:
-    runner().submit(JOB, work)
-
-
-@st.fragment(run_every=0.5)
-def _watch() -> None:
-    job = runner().get(JOB)
-    if job is None or job.finished:
-        st.rerun()
-    else:
-        st.progress(job.fraction, text=plain(job.message))
-
-
-def _prepare(model: str, shelf: Models, *, scan: bool, remove: Path | None = None) -> Work:
-    """The job: fetch the model if it is the built-in one, then scan the sample."""
+def _scan_sample(remove: Path | None = None) -> tuple[Work, str]:
+    """The job that scans the sample with the default model, and its title."""
+    request = scanning.Request(default_model(), CORPUS)
+    scan = scanning.scan_work(request, models())
 
     def work(report: Report) -> Any:
-        from attn import builtin
-
-        share = 0.4 if scan else 1.0
-        if lacks_builtin(model):
-            builtin.fetch(lambda message, fraction: report(message, fraction * share))
-        if not scan:
-            return None
         if remove is not None and (remove / "manifest.json").is_file():
             shutil.rmtree(remove)
-        return _scan(model, shelf, report)
+        return scan(report)
 
-    return work
-
-
-def _scan(model: str, shelf: Models, report: Report) -> Path:
-    report("Loading the model (about ten seconds).", 0.4)
-    from attn.corpus import load_corpus
-    from attn.scan import Progress, scan
-
-    corpus = load_corpus(CORPUS)
-    session = shelf.get(model)
-
-    def tell(progress: Progress) -> None:
-        start, share = {"Reading": (0.45, 0.05), "Scanning": (0.5, 0.45)}.get(
-            progress.stage, (0.95, 0.0)
-        )
-        report(f"{progress.stage}: {progress.detail}", start + share * progress.share)
-
-    return scan(session, corpus, progress=tell)
+    return work, request.title

@@ -17,6 +17,7 @@ from attn.ui import tour
 from attn.ui.components import copy_link
 from attn.ui.library import Entry, entries
 from attn.ui.notices import plain
+from attn.ui.scanning import busy, short
 from attn.ui.state import add_notice, fresh_head, publish, unread, values
 
 _SHAPE = "_shape"
@@ -106,11 +107,13 @@ def show(choice: Choice, pages: Sequence[tuple[str, object, str]], page: str) ->
         for name, target, icon in pages:
             query = values(name) | about
             st.page_link(target, icon=icon, query_params=query)  # type: ignore[arg-type]
+        if page != "scan" and index is not None:  # elsewhere the page itself shows it
+            busy()
         _pickers(choice)
         if index is not None:
             _head(index)
         query = values(page) | about
-        if choice.entry is not None:
+        if choice.entry is not None or page == "scan":
             publish(query)
             copy_link(urlencode(query))
         tour.again()
@@ -139,8 +142,7 @@ def _pickers(choice: Choice) -> None:
             key="_model",
             placeholder="Choose a model",
             on_change=_change_model,
-            help="The models that have an index here. Another one gets its index with "
-            "`python -m attn scan --model …`.",
+            help="The models that have an index here; the Scan page makes more.",
         )
     names = [e.name for e in found if not model or model_of[e.name] in ("", model)]
     if st.session_state.get("_index") != (choice.entry.name if choice.entry else None):
@@ -153,13 +155,13 @@ def _pickers(choice: Choice) -> None:
         format_func={e.name: _label(e) for e in found}.__getitem__,
         placeholder="Choose an index",
         on_change=_change_index,
-        help="A corpus that the model was run over. The pages read it; "
-        "`python -m attn scan --corpus …` makes another.",
+        help="A corpus that the model was run over, which the pages read; the Scan page makes "
+        "more.",
     )
     if choice.entry and choice.entry.index:
         manifest = choice.entry.index.manifest
         st.caption(
-            f"{plain(manifest.corpus)} · {manifest.documents:,} documents of up to "
+            f"{plain(short(manifest.corpus))} · {manifest.documents:,} documents of up to "
             f"{manifest.ctx} tokens · {manifest.tokens:,} tokens"
         )
         for warning in choice.entry.index.warnings():
@@ -170,24 +172,24 @@ def _label(entry: Entry) -> str:
     """An index in few words: its corpus, and the end of its name, which tells it from others."""
     if entry.index is None:
         return entry.name
-    return f"{entry.index.manifest.corpus} · {entry.name[-6:]}"
+    return f"{short(entry.index.manifest.corpus)} · {entry.name[-6:]}"
 
 
 def _change_model() -> None:
     model = st.session_state["_model"]
     for entry in entries():
         if model and entry.index and entry.index.manifest.model == model:
-            _take(entry)
+            take(entry)
             return
 
 
 def _change_index() -> None:
     for entry in entries():
         if entry.name == st.session_state["_index"]:
-            _take(entry)
+            take(entry)
 
 
-def _take(entry: Entry) -> None:
+def take(entry: Entry) -> None:
     """Choose an index; layer and head move into its range without a word."""
     st.session_state["index"] = entry.name
     st.session_state["open"] = ""
@@ -249,6 +251,6 @@ def unknown_index(name: str) -> None:
         st.button(
             "Show the newest index instead",
             key="show_newest",
-            on_click=_take,
+            on_click=take,
             args=(newest,),
         )

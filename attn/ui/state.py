@@ -156,12 +156,24 @@ def _optional(value: str | None) -> str:
     return value or ""
 
 
+def _whole_or_all(text: str) -> int | None:
+    return _whole(1)(text) if text else None
+
+
+def _or_nothing(value: int | None) -> str:
+    return "" if value is None else str(value)
+
+
 MOST_PINS = 12
 ORDERS = ("ranked", "reversed", "random", "banded")
 VIEWS = ("map", "scatter", "list")
 FINDS = ("token", "pattern")
 BY_HAND = "drawn by hand"
 PATTERNS = (*TEMPLATES, BY_HAND)
+FROM = ("builtin", "other")
+TEXTS = ("sample", "python-docs", "other", "upload")
+DTYPES = ("float32", "bfloat16", "float16")
+LONGEST_WINDOW = 65536
 BY = ("multiple", "attention", "write")
 SHADES = ("attention", "multiple", "write")
 
@@ -206,6 +218,17 @@ PARAMS = (
     Param("marks", "examples prompt", False, _flag, "0 or 1", _bit),
     Param("held", "examples prompt", -1, _whole(-1), "a position, or -1 for none"),
     Param("rank", "prompt search", "attention", _choice(*SHADES), "attention, multiple or write"),
+    Param("scan_from", "scan", "builtin", _choice(*FROM), "builtin or other"),
+    Param("scan_model", "scan", "", str, "the name of a model"),
+    Param("scan_texts", "scan", "sample", _choice(*TEXTS), ", ".join(TEXTS)),
+    Param("scan_corpus", "scan", "", str, "the name of a corpus"),
+    Param("scan_docs", "scan", None, _whole_or_all, "a number from 1, or nothing", _or_nothing),
+    Param("scan_ctx", "scan", 128, _whole(2, LONGEST_WINDOW), f"a number, 2 to {LONGEST_WINDOW}"),
+    Param("scan_row", "scan", 10, _whole(0, LONGEST_WINDOW), "a whole number from 0"),
+    Param("scan_per_token", "scan", 10, _whole(0, 1000), "a whole number, 0 to 1000"),
+    Param("scan_write", "scan", False, _flag, "0 or 1", _bit),
+    Param("scan_all", "scan", False, _flag, "0 or 1", _bit),
+    Param("scan_dtype", "scan", "float32", _choice(*DTYPES), ", ".join(DTYPES)),
     Param("pairs", "prompt", "", _pairs, "pairs, like 9-2,17-4"),
 )
 

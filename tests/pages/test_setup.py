@@ -15,7 +15,7 @@ from attn import builtin
 from attn.errors import ModelError
 from attn.index import Index
 from attn.store import sealed
-from attn.ui import setup
+from attn.ui import scanning, setup
 from attn.ui.jobs import Runner, runner
 from tests.conftest import Tiny
 from tests.pages.conftest import Start, said
@@ -45,7 +45,7 @@ def gate() -> Iterator[threading.Event]:
     event.set()
 
 
-def wait(name: str = setup.JOB) -> None:
+def wait(name: str = scanning.JOB) -> None:
     """Wait for a job's end."""
     for _ in range(4000):
         job = runner().get(name)
@@ -61,6 +61,15 @@ def test_neither_model_nor_index(start: Start, no_model: Path, page: str) -> Non
     assert "The built-in model and the index are not there yet" in said(app)
     assert [b.label for b in app.button] == ["Fetch the model and scan the sample texts"]
     assert not app.slider
+
+
+def test_a_server_without_scans_says_so(
+    start: Start, no_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ATTN_SCANS", "0")
+    app = start("heads", no_model / "none")
+    assert "Scans are switched off on this server" in said(app)
+    assert not app.button
 
 
 def test_methods_page_needs_nothing(start: Start, no_model: Path) -> None:
@@ -85,7 +94,8 @@ def test_the_button_fetches_scans_and_shows(
 ) -> None:
     monkeypatch.setenv("ATTN_MODEL", str(tiny_gpt2))
     monkeypatch.setattr(setup, "CORPUS", str(text_file))
-    monkeypatch.setattr(setup, "lacks_builtin", lambda model: not gate.is_set())
+    for module in (setup, scanning):
+        monkeypatch.setattr(module, "lacks_builtin", lambda model: not gate.is_set())
 
     def fetch(progress: object = None, cache: object = None) -> None:
         progress("Downloading <b>it</b>", 0.5)  # type: ignore[operator]
@@ -116,7 +126,7 @@ def test_a_running_job_is_found_again(
     start: Start, no_model: Path, monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
     start("heads", no_model / "none")
-    runner().submit(setup.JOB, lambda report: (report("Half way", 0.5), gate.wait(20)))
+    runner().submit(scanning.JOB, lambda report: (report("Half way", 0.5), gate.wait(20)))
     time.sleep(0.2)
     from streamlit.testing.v1 import AppTest
 
@@ -124,7 +134,7 @@ def test_a_running_job_is_found_again(
 
     app = AppTest.from_file(str(APP), default_timeout=60).run()
     assert app.get("progress")[0].value == 50
-    assert not app.button
+    assert [b.label for b in app.button] == ["Stop"]
 
 
 def test_a_failed_job_says_why_and_can_be_tried_again(
