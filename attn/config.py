@@ -15,13 +15,15 @@ class Settings:
 
     ``model`` the default model (``ATTN_MODEL``); ``cache`` the folder of fetched models
     (``ATTN_CACHE``); ``indexes`` the folder that holds the indexes (``ATTN_INDEXES``); ``scans``
-    whether the app's visitors may start scans (``ATTN_SCANS``, 0 for no).
+    whether the app's visitors may start scans (``ATTN_SCANS``, 0 for no);
+    ``warm`` whether the app loads the model before a page needs it (``ATTN_WARM``, 0 for no).
     """
 
     model: str
     cache: Path
     indexes: Path
     scans: bool
+    warm: bool
 
 
 def load_environment() -> None:
@@ -41,5 +43,11 @@ def settings() -> Settings:
         model=os.environ.get("ATTN_MODEL") or BUILTIN_MODEL,
         cache=cache,
         indexes=Path(os.environ.get("ATTN_INDEXES") or cache / "indexes"),
-        scans=os.environ.get("ATTN_SCANS", "").strip() != "0",
+        scans=_switch("ATTN_SCANS"),
+        warm=_switch("ATTN_WARM"),
     )
+
+
+def _switch(name: str) -> bool:
+    """On, unless the variable says 0."""
+    return os.environ.get(name, "").strip() != "0"

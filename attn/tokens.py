@@ -34,7 +34,7 @@ STYLE = f"""<style>
   overflow-wrap: anywhere; }}
 .attn-text span {{ background: rgb(21 170 191 / calc(var(--a, 0) * .62)); border-radius: 2px;
   padding: 2px 0; }}
-.attn-text .attn-first {{ opacity: .7; font-size: .75rem; }}
+.attn-text .attn-first {{ opacity: .85; font-size: .75rem; }}
 .attn-text .attn-src {{ outline: 2px solid {MARK}; margin: 0 3px; }}
 .attn-text .attn-dst {{ border-bottom: 4px double currentColor; font-weight: 700; }}
 .attn-cut {{ opacity: .65; font-style: italic; }}

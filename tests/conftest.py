@@ -10,6 +10,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported anywhere
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ["ATTN_WARM"] = "0"  # models load where a test asks for them
 if "PYTEST_XDIST_WORKER" in os.environ:  # the cores have a test process each, and what it starts
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

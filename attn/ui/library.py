@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import streamlit as st
 
 from attn import builtin
 from attn.config import settings
-from attn.errors import IndexFailure
+from attn.errors import AttnError, IndexFailure
 from attn.heads import Tokens
 from attn.index import Index, Manifest, find_indexes
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from attn.attention import Reading
     from attn.model import ModelSession
     from attn.search import CellsAnswer
+
+_LOG = logging.getLogger(__name__)
 
 MOST_TOKENS = 1024
 """Tokens of a user's text: more make pictures that nobody can read."""
@@ -76,6 +79,7 @@ class Models:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._held: OrderedDict[tuple[str, str, str], ModelSession] = OrderedDict()
+        self._warmed: set[tuple[str, str, str]] = set()
 
     def get(self, name: str, device: str = "auto", dtype: str = "float32") -> ModelSession:
         """The ModelSession of that name; loading takes 10 s or more. Raises ModelError."""
@@ -89,6 +93,25 @@ class Models:
                     self._held.popitem(last=False)
             self._held.move_to_end(key)
             return self._held[key]
+
+    def warm(self, name: str, dtype: str = "float32") -> None:
+        """Load a model of this machine in the background, once; nothing waits for it, or fails.
+
+        One from the Hub is left until a page needs it: it might be a download of many gigabytes.
+        """
+        here = builtin.present() if name == builtin.NAME else Path(name).is_dir()
+        key = (name, "auto", dtype)
+        if not here or key in self._warmed or not settings().warm:
+            return
+        self._warmed.add(key)
+
+        def load() -> None:
+            try:
+                self.get(name, dtype=dtype)
+            except AttnError:
+                _LOG.info("The model %s was not loaded ahead", name, exc_info=True)
+
+        threading.Thread(target=load, name="attn-warm", daemon=True).start()
 
     def holds(self, name: str, device: str = "auto", dtype: str = "float32") -> bool:
         """Whether the model is loaded already."""

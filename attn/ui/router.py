@@ -10,6 +10,7 @@ from attn.charts import icon
 from attn.errors import AttnError, IndexFailure
 from attn.heads import HeadId
 from attn.ui import setup, sidebar, tour
+from attn.ui.library import models
 from attn.ui.notices import fail, warn
 from attn.ui.sidebar import Choice, View
 from attn.ui.state import adopt, notices, settle, values
@@ -17,10 +18,13 @@ from attn.ui.state import adopt, notices, settle, values
 _THROUGH_APP = "_through_app"
 _CHOICE = "_choice"
 
-# Less room above the page, and switches as high as the fields that they stand beside.
+# Less room above the page, and switches as high as the fields that they stand beside. Captions and
+# the words on buttons in the theme's colour have the contrast that small text needs.
 _STYLE = """<style>
 .stMainBlockContainer { padding-top: 3.75rem; padding-bottom: 4rem; }
 .stButtonGroup > div button { min-height: 2.5rem; }
+[data-testid="stCaptionContainer"] { color: inherit; opacity: .78; }
+[data-testid="stBaseButton-primary"] p { color: light-dark(#fff, #05232b); }
 </style>"""
 
 _PAGES = (
@@ -78,6 +82,9 @@ def run_app() -> None:
     st.session_state[_THROUGH_APP] = True
     page.run()
     tour.show(name)
+    if choice.entry is not None and choice.entry.index is not None:  # the page stands
+        manifest = choice.entry.index.manifest
+        models().warm(manifest.model, manifest.dtype)
 
 
 def run_page(name: str, body: Callable[[View], None]) -> None:
