@@ -66,13 +66,15 @@ def tokens_of_plot(page: Page) -> list[str]:
 
 
 def click_cell(page: Page, index: Index, head: HeadId) -> None:
-    """Click the middle of a head's cell in the map."""
-    area = page.locator(".js-plotly-plot .nsewdrag").first
+    """Click the middle of a head's cell in the map; other figures may be there before it."""
+    area = page.locator("[class*=st-key-grid] .nsewdrag").first
     box = area.bounding_box()
     assert box is not None
     across, down = index.manifest.n_heads, index.manifest.n_layers
     x = (head.head + 0.5) * box["width"] / across
     y = (head.layer + 0.5) * box["height"] / down
+    area.hover(position={"x": x, "y": y})
+    expect(page.locator(".hoverlayer .hovertext")).to_contain_text(f"{head}:")
     area.click(position={"x": x, "y": y})
 
 
