@@ -16,13 +16,13 @@ import attn.ui.library as library
 
 begun = []
 def get(self, name, device="auto", dtype="float32", get=library.Models.get):
-    begun.append((name, "torch" in sys.modules, app.header[0].value))
+    begun.append((name, "torch" in sys.modules))
     return get(self, name, device, dtype)
 library.Models.get = get
 app = AppTest.from_file(sys.argv[1], default_timeout=60)
 app.run()
 app.run()
-(name, torch_before, page), *others = begun
+(name, torch_before), *others = begun
 assert not others and not torch_before, begun
 deadline = time.monotonic() + 120
 while not library.models().holds(name):
