@@ -44,7 +44,7 @@ test: $(VENV)/installed-dev browser
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 bench: setup
-	@for name in scan memory queries size dtypes; do \
+	@for name in scan memory queries size dtypes search; do \
 		echo; echo "benchmarks/$$name.py"; $(RUN) -m benchmarks.$$name || exit 1; \
 	done
 	@$(RUN) -m benchmarks.readme

@@ -16,7 +16,7 @@ from attn.index import Index
 from attn.similar import similar
 from attn.ui.atlas import table
 from attn.ui.downloads import as_csv, as_parquet
-from attn.ui.ranking import table as of_ranking
+from attn.ui.ranking import table as of_rows
 from tests.pages.conftest import Start
 
 
@@ -63,7 +63,7 @@ def test_the_file_has_every_number(index: Index) -> None:
 
 def test_files_of_rows_are_what_json_prints(index: Index) -> None:
     ranking = index.top(HeadId(1, 2), 7)
-    columns = of_ranking(ranking)
+    columns = of_rows(ranking.examples)
     back = pq.read_table(io.BytesIO(as_parquet(columns))).to_pylist()
     for row, example in zip(back, ranking.examples, strict=True):
         assert {k: v for k, v in row.items() if v is not None} == example.record()

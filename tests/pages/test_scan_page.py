@@ -63,11 +63,11 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 def button(app: AppTest, label: str) -> Any:
-    return next(one for one in app.button if one.label == label)
+    return next(one for one in app.main.button if one.label == label)
 
 
 def labels(app: AppTest) -> set[str]:
-    return {one.label for one in app.button}
+    return {one.label for one in app.main.button}
 
 
 def wait(app: AppTest, name: str = scanning.JOB) -> None:
@@ -235,7 +235,7 @@ def test_switched_off(page: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTN_SCANS", "0")
     app = page()
     assert "switched off" in said(app)
-    assert not app.button
+    assert not app.main.button
     scan_form._scan(scanning.Request("x", "sample"))  # a page drawn before
     assert runner().get(scanning.JOB) is None
 

@@ -59,7 +59,7 @@ def wait(name: str = scanning.JOB) -> None:
 def test_neither_model_nor_index(start: Start, no_model: Path, page: str) -> None:
     app = start(page, no_model / "none")
     assert "The built-in model and the index are not there yet" in said(app)
-    assert [b.label for b in app.button] == ["Fetch the model and scan the sample texts"]
+    assert [b.label for b in app.main.button] == ["Fetch the model and scan the sample texts"]
     assert not app.slider
 
 
@@ -69,7 +69,7 @@ def test_a_server_without_scans_says_so(
     monkeypatch.setenv("ATTN_SCANS", "0")
     app = start("heads", no_model / "none")
     assert "Scans are switched off on this server" in said(app)
-    assert not app.button
+    assert not app.main.button
 
 
 def test_methods_page_needs_nothing(start: Start, no_model: Path) -> None:
@@ -81,7 +81,7 @@ def test_no_index(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setattr(builtin, "present", lambda cache=None: True)
     app = start("examples", tmp_path)
     assert "The index is not there yet" in said(app)
-    assert [b.label for b in app.button] == ["Scan the sample texts"]
+    assert [b.label for b in app.main.button] == ["Scan the sample texts"]
 
 
 def test_the_button_fetches_scans_and_shows(
@@ -103,7 +103,7 @@ def test_the_button_fetches_scans_and_shows(
 
     monkeypatch.setattr(builtin, "fetch", fetch)
     app = start("heads", tmp_path / "new")
-    app.button[0].click().run()
+    app.main.button[0].click().run()
     for _ in range(100):
         if app.get("progress") and app.get("progress")[0].value:
             break
@@ -112,7 +112,7 @@ def test_the_button_fetches_scans_and_shows(
     bar = app.get("progress")[0]
     assert bar.value == 20
     assert "Downloading \\<b\\>it" in bar.text
-    assert not [b for b in app.button if "Fetch" in b.label]
+    assert not [b for b in app.main.button if "Fetch" in b.label]
 
     gate.set()
     wait()
@@ -134,7 +134,7 @@ def test_a_running_job_is_found_again(
 
     app = AppTest.from_file(str(APP), default_timeout=60).run()
     assert app.get("progress")[0].value == 50
-    assert [b.label for b in app.button] == ["Stop"]
+    assert [b.label for b in app.main.button] == ["Stop"]
 
 
 def test_a_failed_job_says_why_and_can_be_tried_again(
@@ -145,11 +145,11 @@ def test_a_failed_job_says_why_and_can_be_tried_again(
 
     monkeypatch.setattr(builtin, "fetch", refuse)
     app = start("heads", no_model / "none")
-    app.button[0].click().run()
+    app.main.button[0].click().run()
     wait()
     app.run()
     assert "pip could not download it: check the network." in said(app)
-    assert app.button
+    assert app.main.button
 
 
 def test_model_missing_but_index_there(
@@ -161,14 +161,14 @@ def test_model_missing_but_index_there(
     assert "Examples of L0H0" in said(start("examples", copied.parent, layer=0, head=0))
     app = start("prompt", copied.parent, layer=0, head=0)
     assert "which is not fetched yet" in said(app)
-    assert [b.label for b in app.button if "Fetch" in b.label] == ["Fetch the model (93 MB)"]
+    assert [b.label for b in app.main.button if "Fetch" in b.label] == ["Fetch the model (93 MB)"]
 
 
 def test_damaged_index(start: Start, copied: Path) -> None:
     (copied / "heads.parquet").write_bytes(b"PAR1")
     app = start("heads", copied.parent)
     assert "is missing or cut: scan again" in said(app)
-    assert [b.label for b in app.button if "scan again" in b.label]
+    assert [b.label for b in app.main.button if "scan again" in b.label]
     assert not app.metric
 
 
@@ -188,7 +188,7 @@ def test_index_of_another_version(start: Start, copied: Path) -> None:
     (copied / "manifest.json").write_text(json.dumps(manifest))
     app = start("examples", copied.parent)
     assert "has format 99" in said(app)
-    assert [b.label for b in app.button] == ["Scan again (the sample texts)"]
+    assert [b.label for b in app.main.button] == ["Scan again (the sample texts)"]
     assert copied.is_dir()
 
 
