@@ -43,8 +43,8 @@ test: $(VENV)/installed-dev browser
 	$(RUN) -m mypy
 	$(RUN) -m pytest -n 2 --dist loadfile
 
-bench: setup
-	@for name in scan memory queries size dtypes search; do \
+bench: setup browser
+	@for name in scan memory queries size dtypes search browser; do \
 		echo; echo "benchmarks/$$name.py"; $(RUN) -m benchmarks.$$name || exit 1; \
 	done
 	@$(RUN) -m benchmarks.readme

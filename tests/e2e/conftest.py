@@ -5,26 +5,23 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+)
 
 from attn.index import Index
+from tests.e2e.serving import Server, chromium, go, serve
 
-ROOT = Path(__file__).parents[2]
-READY = "[data-testid=stApp][data-test-script-state=notRunning]"
 HOSTILE = (
     "<script>window.taken = 1</script> and then <script>window.taken = 2</script> once more",
     "<img src=http://evil.example/a.png onerror=taken=3> <img src=http://evil.example/b.png>",
@@ -33,74 +30,15 @@ HOSTILE = (
     "'\" onmouseover='taken=4' \"quoted\" `code` $x^2$ :red[word] [link](javascript:taken=5)",
 )
 
-# What Streamlit prints where a browser leaves while something is on its way to it.
-_LEFT = re.compile(
-    r"Exception in ASGI application\nTraceback(?:(?!Exception in ASGI).)*?"
-    r'WebSocketDisconnected: Cannot call "send" once a close message has been sent\.\n',
-    re.DOTALL,
-)
+# Streamlit's client looks for its server under the page's own path first; what its console says of
+# that, and of a server that a test has stopped, is all that a browser may complain of.
+_LOOKED = re.compile(r"/[a-z]+/_stcore/(health|host-config)$")
+_STOPPED = "ERR_CONNECTION_REFUSED"
 
 expect.set_options(timeout=120_000)
 
 Open = Callable[..., Page]
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running app: its address, and the file that its output goes to."""
-
-    url: str
-    port: int
-    log: Path
-
-    def address(self, page: str = "", **query: object) -> str:
-        """The address of a page of it."""
-        return f"{self.url}/{page}?{urlencode({k: str(v) for k, v in query.items()})}"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-@contextmanager
-def serve(log: Path, port: int | None = None, **env: object) -> Iterator[Server]:
-    """Start `streamlit run app.py` and stop it in the end; it may not have printed a traceback."""
-    port = port or free_port()
-    where = ["--server.address", "127.0.0.1", "--server.port", str(port)]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", *where],
-            cwd=ROOT,
-            env=os.environ | {name: str(value) for name, value in env.items()},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            _wait(process, port, log)
-            yield Server(f"http://127.0.0.1:{port}", port, log)
-        finally:
-            process.terminate()
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-    said = _LEFT.sub("", log.read_text())
-    assert "Traceback" not in said, said[-3000:]
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    for _ in range(1200):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            assert process.poll() is None, log.read_text()[-3000:]
-            time.sleep(0.05)
-    pytest.fail(f"The server does not answer: {log.read_text()[-3000:]}")
+OpenFile = Callable[[Path], Page]
 
 
 @pytest.fixture(scope="session")
@@ -136,28 +74,29 @@ def server(indexes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Chromium from PATH or, where there is none, Playwright's own."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((found for found in map(shutil.which, names) if found), None)
-    unsafe = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
-    nowhere = ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=[*unsafe, *nowhere])
+    with chromium("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1") as running:
         yield running
-        running.close()
 
 
 @pytest.fixture
 def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
-    """Make browsers whose tour is over. In the end: no request left here, no script failed."""
+    """Make browsers whose tour is over. In the end: no request left here, no script complained."""
     contexts, asked, wrong = [], list[str](), list[str]()
+
+    def console(message: ConsoleMessage) -> None:
+        looked = _LOOKED.search(message.location.get("url", "")) and "404" in message.text
+        if message.type == "error" and not looked and _STOPPED not in message.text:
+            wrong.append(f"{message.text} ({message.location.get('url')})")
 
     def watch(page: Page) -> None:
         page.on("websocket", lambda socket: asked.append(socket.url))
+        page.on("console", console)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
 
-    def make(tour: bool = False) -> BrowserContext:
-        context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    def make(tour: bool = False, **options: Any) -> BrowserContext:
+        options.setdefault("viewport", {"width": 1440, "height": 1000})
+        context = browser.new_context(**options)
         if not tour:
             context.add_init_script("try { localStorage.setItem('attn-tour', 'done') } catch {}")
         context.set_default_timeout(120_000)
@@ -186,12 +125,24 @@ def visit(new_context: Callable[[], BrowserContext], server: Server) -> Open:
     return open_page
 
 
-def go(page: Page, address: str) -> Page:
-    """Open an address and wait until the app has drawn it."""
-    page.goto(address)
-    page.locator(READY).wait_for()
-    page.locator("[data-testid=stMain] :is(h2, [data-testid=stAlert])").first.wait_for()
-    return page
+@pytest.fixture
+def open_file(new_context: Callable[[], BrowserContext]) -> OpenFile:
+    """Open a file without a network; in the end, nothing was asked for and nothing was wrong."""
+
+    def opened(file: Path) -> Page:
+        context = new_context()
+        context.set_offline(True)
+        page = context.new_page()
+        asked, said = list[str](), list[str]()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text))
+        page.goto(file.as_uri())
+        page.locator(".js-plotly-plot .main-svg").first.wait_for()
+        assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
+        assert not said
+        return page
+
+    return opened
 
 
 def heading(page: Page) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
@@ -70,3 +71,12 @@ def click_cell(page: Page, index: Index, head: HeadId) -> None:
     area.hover(position={"x": x, "y": y})
     expect(page.locator(".hoverlayer .hovertext")).to_contain_text(f"{head}:")
     area.click(position={"x": x, "y": y})
+
+
+def save(page: Page, name: str, folder: Path) -> Path:
+    """Press the first button of that name and keep what comes."""
+    with page.expect_download() as coming:
+        page.get_by_role("button", name=name, exact=True).first.click()
+    file = folder / coming.value.suggested_filename
+    coming.value.save_as(file)
+    return file

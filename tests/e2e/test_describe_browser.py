@@ -15,8 +15,9 @@ from attn.describe.store import Descriptions, place
 from attn.heads import HeadId
 from attn.index import Index
 from tests.describe.scripted import Handler, Scripted, chunk
-from tests.e2e.conftest import Server, go, heading
+from tests.e2e.conftest import heading
 from tests.e2e.conftest import serve as serve_app
+from tests.e2e.serving import Server, go
 
 HEAD = HeadId(18, 6)
 KEY = "sk-browser-s3cret"

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from playwright.sync_api import BrowserContext, expect
 
-from tests.e2e.conftest import heading, serve
+from tests.e2e.conftest import heading
+from tests.e2e.serving import serve
 
 
 def test_without_model_and_index_every_page_offers_a_button(

@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, expect
 from attn.charts import shown
 from attn.heads import HeadId
 from attn.index import Index
-from tests.e2e.conftest import Open, go, heading, serve
+from tests.e2e.conftest import Open, heading
 from tests.e2e.looking import (
     HEAD,
     click_cell,
@@ -22,6 +22,7 @@ from tests.e2e.looking import (
     rows,
     tokens_of_plot,
 )
+from tests.e2e.serving import go, serve
 
 
 def test_deep_link_to_examples_on_a_fresh_server(

@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import expect
 
-from attn.heads import HeadId
 from attn.index import Index
 from attn.texts import shown
-from tests.e2e.conftest import Open
-
-HEAD = HeadId(18, 6)
-
-OpenFile = Callable[[Path], Page]
-
-
-@pytest.fixture
-def open_file(new_context: Callable[[], BrowserContext]) -> OpenFile:
-    """Open a file without a network; in the end, nothing was asked for and nothing was wrong."""
-
-    def opened(file: Path) -> Page:
-        context = new_context()
-        context.set_offline(True)
-        page = context.new_page()
-        asked, said = list[str](), list[str]()
-        page.on("request", lambda request: asked.append(request.url))
-        page.on("console", lambda message: said.append(message.text))
-        page.goto(file.as_uri())
-        page.locator(".js-plotly-plot .main-svg").first.wait_for()
-        assert [url for url in asked if not url.startswith(("data:", "blob:"))] == [file.as_uri()]
-        assert not said
-        return page
-
-    return opened
-
-
-def save(page: Page, name: str, folder: Path) -> Path:
-    """Press the first button of that name and keep what comes."""
-    with page.expect_download() as coming:
-        page.get_by_role("button", name=name, exact=True).first.click()
-    file = folder / coming.value.suggested_filename
-    coming.value.save_as(file)
-    return file
+from tests.e2e.conftest import Open, OpenFile
+from tests.e2e.looking import HEAD, save
 
 
 def test_a_report_opens_anywhere(

@@ -9,7 +9,8 @@ import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from attn.index import Index, find_indexes, verify
-from tests.e2e.conftest import Server, go, heading, serve
+from tests.e2e.conftest import heading
+from tests.e2e.serving import Server, go, serve
 
 NAME = "<img src=x onerror=taken=1> notes.txt"
 TEXTS = [

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from playwright.sync_api import BrowserContext, expect
 
-from tests.e2e.conftest import Server, go
+from tests.e2e.serving import Server, go
 
 
 def test_the_tour_goes_along_and_ends_for_good(
