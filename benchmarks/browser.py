@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,11 @@ def page_of(browser: Browser) -> Page:
 
 @contextmanager
 def served(indexes: Path) -> Iterator[Server]:
-    with tempfile.TemporaryDirectory() as logs:
-        with serve(Path(logs) / "log.txt", ATTN_INDEXES=indexes) as running:
-            yield running
+    with (
+        tempfile.TemporaryDirectory() as logs,
+        serve(Path(logs) / "log.txt", ATTN_INDEXES=indexes) as running,
+    ):
+        yield running
 
 
 def first_paint(browser: Browser, indexes: Path) -> float:
@@ -124,11 +127,10 @@ def slider(page: Page, server: Server) -> Iterator[tuple[float, ...]]:
     socket.listen(page)
     go(page, server.address("examples", **HEAD))
     page.wait_for_timeout(2000)
+    page.get_by_role("slider", name="Layer").focus()
     for turn in range(ROUNDS):
         key = "ArrowLeft" if turn % 2 else "ArrowRight"
-        control = page.get_by_role("slider", name="Layer")
-        control.focus()
-        yield change(page, socket, ROW, lambda key=key: control.press(key))
+        yield change(page, socket, ROW, partial(page.keyboard.press, key))
 
 
 def prompt(page: Page, server: Server, texts: list[str]) -> Iterator[tuple[float, ...]]:
@@ -170,13 +172,12 @@ def rows(indexes: Path, texts: list[str]) -> Iterator[dict[str, Any]]:
                 ("slider to new rows", slider(page, server), (300, 1000)),
                 (f"Prompt, {TOKENS} new tokens", prompt(page, server, texts), ("", "")),
             ):
-                for where, seconds, bar in zip(
-                    ("server", "screen"), zip(*times, strict=True), bars, strict=True
-                ):
-                    yield row(f"{what}, {where}", 1000 * statistics.median(seconds), bar)
+                server_s, screen_s = zip(*times, strict=True)
+                yield row(f"{what}, server", 1000 * statistics.median(server_s), bars[0])
+                yield row(f"{what}, screen", 1000 * statistics.median(screen_s), bars[1])
             for name in PAGES:
-                taken, seconds = payload(page, server.address(name, **HEAD))
-                yield row(f"page {name.capitalize()}", 1000 * seconds, "", taken / 1000)
+                taken, took = payload(page, server.address(name, **HEAD))
+                yield row(f"page {name.capitalize()}", 1000 * took, "", taken / 1000)
 
 
 def main() -> None:
