@@ -400,6 +400,7 @@ def budget(heads: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) 
             text=[f"{100 * share:.0f} %" if share >= 0.06 else "" for share in shares],
             textposition="inside",
             insidetextanchor="middle",
+            insidetextfont={"color": "#0b1013"},
             marker={"color": PARTS[i % len(PARTS)], "line": {"width": 0}},
             hovertemplate=f"{title}: %{{x:.2%}}<extra></extra>",
         )

@@ -24,7 +24,7 @@ _STYLE = """<style>
 .stMainBlockContainer { padding-top: 3.75rem; padding-bottom: 4rem; }
 .stButtonGroup > div button { min-height: 2.5rem; }
 [data-testid="stCaptionContainer"] { color: inherit; opacity: .78; }
-[data-testid="stBaseButton-primary"] p { color: light-dark(#fff, #05232b); }
+[data-testid="stBaseButton-primary"]:enabled p { color: light-dark(#fff, #05232b); }
 </style>"""
 
 _PAGES = (
@@ -81,7 +81,7 @@ def run_app() -> None:
     st.session_state[_CHOICE] = choice
     st.session_state[_THROUGH_APP] = True
     page.run()
-    tour.show(name)
+    tour.show(name, {key: title for key, title, _, _ in _PAGES})
     if choice.entry is not None and choice.entry.index is not None:  # the page stands
         manifest = choice.entry.index.manifest
         models().warm(manifest.model, manifest.dtype)

@@ -61,6 +61,7 @@ class View {
   constructor(root) {
     this.root = root
     this.current = 0
+    this.best = 0
     this.over = null
     this.spans = []
     this.text = root.querySelector(".text")
@@ -92,6 +93,7 @@ class View {
     const fresh = !this.data || data.id !== this.data.id
     this.data = data
     if (fresh) this.numbers = new Numbers(data)
+    if (fresh || this.head !== data.head) this.best = this.strongest(data.head)
     this.head = data.head
     this.mode = data.shade
     this.held = data.held
@@ -126,6 +128,25 @@ class View {
       span.setAttribute("aria-label", `${i} ${visible[i]}`)
       span.classList.toggle("first", bos && i === 0)
     })
+  }
+
+  // The token with the strongest look elsewhere: what there is to see before anybody points.
+  strongest(head) {
+    const { numbers } = this
+    let best = 0
+    let most = 0
+    for (let dst = 1; dst < numbers.n; dst++)
+      for (let src = this.data.bos ? 1 : 0; src < (this.data.causal ? dst : numbers.n); src++) {
+        const value = src === dst ? 0 : numbers.attention(head, dst, src)
+        if (value > most) { most = value; best = dst }
+      }
+    return best
+  }
+
+  // The token whose looks are told: the held one, else what is pointed at or in focus.
+  from() {
+    if (this.held >= 0) return this.held
+    return this.over ?? (this.root.getRootNode().activeElement ? this.current : this.best)
   }
 
   place(target) {
@@ -215,7 +236,7 @@ class View {
   paint() {
     const { numbers, mode, head, data } = this
     const n = this.spans.length
-    const from = this.held >= 0 ? this.held : this.over ?? this.current
+    const from = this.from()
     const looks = new Float32Array(n)
     const looked = new Float32Array(n)
     let most = 0

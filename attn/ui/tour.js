@@ -19,7 +19,9 @@ export default function (component) {
     if (card.hidden) return
     const step = Math.min(Math.max(Number(now) || 0, 0), steps.length - 1)
     part("b").textContent = steps[step].title
-    part("p").textContent = steps[step].text
+    const { page, text } = steps[step]
+    const away = page && page !== data.page
+    part("p").textContent = away ? `Open ${data.names[page]} in the sidebar. ${text}` : text
     part("span").textContent = `${step + 1} of ${steps.length}`
     part(".back").disabled = step === 0
     part(".next").textContent = step === steps.length - 1 ? "Done" : "Next"
@@ -33,6 +35,9 @@ export default function (component) {
 
   if (data.begun > (card.begun ?? 0)) write("0")
   card.begun = data.begun
+  // A first visit may be by a link: it begins with what that page has to tell.
+  const first = steps.findIndex(step => step.page === data.page)
+  if (read() === null && first > 0) write(String(first))
   // Whoever opens the page of the next step has taken it.
   const now = read()
   if (now !== "done" && card.page !== undefined && card.page !== data.page) {

@@ -35,7 +35,7 @@ STEPS = (
     (
         "examples",
         "Read what it looks at",
-        "Open Examples in the sidebar. Each row is a text: the head looks from the underlined "
+        "Each row is a text: the head looks from the underlined "
         "token at the framed one. 60× is sixty times the row's average. Try Random, too: the top "
         "rows are the extreme ones.",
     ),
@@ -89,8 +89,11 @@ def _begin() -> None:
     st.session_state["_tours"] = st.session_state.get("_tours", 0) + 1
 
 
-def show(page: str) -> None:
-    """The card, where the tour is not over; it goes on to the step of the page that is open."""
+def show(page: str, names: dict[str, str]) -> None:
+    """The card, where the tour is not over; it goes on to the step of the page that is open.
+
+    ``names`` what the sidebar calls each page.
+    """
     steps = [{"page": of, "title": title, "text": text} for of, title, text in STEPS]
     begun = st.session_state.get("_tours", 0)
-    _tour(key="tour_card", data={"steps": steps, "page": page, "begun": begun})
+    _tour(key="tour_card", data={"steps": steps, "page": page, "names": names, "begun": begun})

@@ -37,11 +37,11 @@ def test_there_and_back(kept: Descriptions, made: Description, tiny_index: Index
     for one in (made, mine):
         kept.add(one)
         kept.add(one)
-    report = trial(tiny_index, mine, FakeModel(talk), kept, Plan(4))
+    assert kept.of(HeadId(0, 0)) == []
+    report = trial(tiny_index, mine, FakeModel(talk), kept, Plan(4))  # describes another head
     assert {one.id: one for one in kept.of(HEAD)} == {made.id: made, mine.id: mine}
     assert kept.reports(mine) == [report]
     assert kept.reports(made) == []
-    assert kept.of(HeadId(0, 0)) == []
 
 
 def test_nothing_is_written_by_reading(kept: Descriptions) -> None:

@@ -35,7 +35,7 @@ HOSTILE = (
 _LOOKED = re.compile(r"/[a-z]+/_stcore/(health|host-config)$")
 _STOPPED = "ERR_CONNECTION_REFUSED"
 
-expect.set_options(timeout=120_000)
+expect.set_options(timeout=30_000)
 
 Open = Callable[..., Page]
 OpenFile = Callable[[Path], Page]

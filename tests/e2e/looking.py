@@ -62,7 +62,7 @@ def tokens_of_plot(page: Page) -> list[str]:
 
 def click_cell(page: Page, index: Index, head: HeadId) -> None:
     """Click the middle of a head's cell in the map; other figures may be there before it."""
-    area = page.locator("[class*=st-key-grid] .nsewdrag").first
+    area = page.locator("[class*=st-key-grid], [class*=st-key-map]").locator(".nsewdrag").first
     box = area.bounding_box()
     assert box is not None
     across, down = index.manifest.n_heads, index.manifest.n_layers

@@ -59,18 +59,21 @@ def test_from_the_map_to_an_index_of_ones_own(
         window = index.window(example.document)
         expect(tokens).to_have_count(len(window.texts))
         told = page.locator(".view .told .looks")
-        tokens.nth(example.dst).hover()
-        expect(told).to_contain_text(f"{example.src} {shown(example.token)}")
-        tokens.nth(example.dst).click()
-        expect(page).to_have_url(re.compile(rf"held={example.dst}(&|$)"))
         expect(tokens.nth(example.dst)).to_have_attribute("aria-pressed", "true")
+        tokens.nth(example.src).hover()
+        expect(told).to_contain_text(f"{example.dst} {shown(window.texts[example.dst])} looks at")
+        expect(told).to_contain_text(f"attention {example.attention:.2g}"[:13])
+        tokens.nth(example.src).click()
+        expect(page).to_have_url(re.compile(rf"held={example.src}(&|$)"))
+        expect(tokens.nth(example.src)).to_have_attribute("aria-pressed", "true")
 
         # Its text changed, the pattern beside the one before.
-        page.get_by_role("button", name="Edit in Prompt").click()
+        page.get_by_role("button", name="Edit in Prompt").first.click()
         expect(heading(page)).to_have_text(f"{head} on your text")
         field = page.get_by_role("textbox", name="Your text")
-        expect(field).to_have_value("".join(window.texts))
-        changed = f"{''.join(window.texts)} And once more."
+        text = "".join(window.texts[1:])
+        expect(field).to_have_value(text)
+        changed = f"{text} And once more."
         field.fill(changed)
         page.get_by_role("button", name="Show attention").click()
         expect(page.get_by_text("Left, the text as it was")).to_be_visible()
@@ -102,6 +105,7 @@ def test_from_the_map_to_an_index_of_ones_own(
         page.locator("input[type=file]").set_input_files(
             {"name": "tickets.txt", "mimeType": "text/plain", "buffer": OWN.encode()}
         )
+        page.get_by_role("button", name="Estimate time and disk").click()
         page.get_by_role("button", name="Start the scan").click()
         main = page.get_by_test_id("stMain")
         done = page.get_by_role("button", name="Open the index")
