@@ -18,7 +18,7 @@ VIEWS: dict[str, tuple[str, dict[str, object], str]] = {
     "examples": ("examples", {"rows": 2}, ".attn-row"),
     "bands": ("examples", {"order": "banded", "rows": 1}, ".attn-row"),
     "prompt": ("prompt", {}, ".view .text span"),
-    "search": ("search", {}, "[data-testid=stMain] h3"),
+    "search": ("search", {}, ".js-plotly-plot .main-svg"),
     "search by token": ("search", {"find": "token", "looks": " the"}, ".attn-row"),
     "search by cells": ("search", {"pattern": "drawn by hand"}, ".board canvas"),
     "compare": ("compare", {"with": "L17H5"}, ".js-plotly-plot .main-svg"),
@@ -28,46 +28,39 @@ VIEWS: dict[str, tuple[str, dict[str, object], str]] = {
     "an index that is not there": ("examples", {"index": "none"}, "[data-testid=stAlert]"),
 }
 
-New = Callable[..., BrowserContext]
+NARROW = {"width": 390, "height": 844}
+OVER = """() => {
+    const main = document.querySelector("[data-testid=stMain]")
+    return Math.max(document.documentElement.scrollWidth - innerWidth,
+                    main.scrollWidth - main.clientWidth)
+}"""
 
 
-def visit(context: BrowserContext, server: Server, view: str) -> Page:
-    """A view, drawn to its end."""
+def serious(page: Page) -> list[str]:
+    """What axe-core finds serious or critical, with the first places of each."""
+    return [
+        f"{one['id']}: {[node['target'] + [node['failureSummary']] for node in one['nodes'][:3]]}"
+        for one in Axe().run(page).response["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_light_dark_and_narrow(
+    new_context: Callable[..., BrowserContext], server: Server, view: str
+) -> None:
     name, query, last = VIEWS[view]
-    page = go(context.new_page(), server.address(name, **(HEAD | query)))
+    page = go(new_context(color_scheme="light").new_page(), server.address(name, **(HEAD | query)))
     expect(page.locator(last).first).to_be_visible()
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
     expect(page.get_by_test_id("stException")).to_have_count(0)
-    return page
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_serious_is_in_the_way(new_context: New, server: Server, scheme: str) -> None:
-    context = new_context(color_scheme=scheme)
-    found = []
-    for view in VIEWS:
-        page = visit(context, server, view)
-        for one in Axe().run(page).response["violations"]:
-            if one["impact"] in ("serious", "critical"):
-                nodes = [f"{node['target']}: {node['failureSummary']}" for node in one["nodes"]]
-                found.append(f"{view}: {one['id']} at {nodes[:3]}")
-        page.close()
-    assert not found
-
-
-def test_every_page_fits_a_narrow_screen(new_context: New, server: Server) -> None:
-    context = new_context(viewport={"width": 390, "height": 844})
-    wide = {}
-    for view in VIEWS:
-        page = visit(context, server, view)
-        over = page.evaluate(
-            """() => {
-                const main = document.querySelector('[data-testid=stMain]')
-                return Math.max(document.documentElement.scrollWidth - innerWidth,
-                                main.scrollWidth - main.clientWidth)
-            }"""
-        )
-        if over > 0:
-            wide[view] = over
-        page.close()
-    assert not wide
+    app = page.get_by_test_id("stApp")
+    expect(app).to_have_css("background-color", "rgb(255, 255, 255)")
+    assert serious(page) == []
+    page.emulate_media(color_scheme="dark")
+    expect(app).to_have_css("background-color", "rgb(16, 24, 28)")
+    expect(page.locator(last).first).to_be_visible()
+    assert serious(page) == []
+    page.set_viewport_size(NARROW)
+    page.wait_for_timeout(500)  # plots follow their column
+    assert page.evaluate(OVER) <= 0
