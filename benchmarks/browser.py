@@ -2,34 +2,35 @@
 
     python -m benchmarks.browser
 
-Times are medians of ROUNDS. "server" is from the frame that the browser sends to the last one that
-comes back; "screen" from the key or click until the new view is drawn. A page's payload is what the
-server sends over the socket until the page stands, scripts and styles apart.
+Times are medians. "server" is a run of the page's script, with no browser that takes the same two
+cores; "screen" is from the key or click until Chromium has the new view. A page's payload is what
+comes over the socket until the page stands, scripts and styles apart.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, CDPSession, Page
+from playwright.sync_api import Browser, Page
+from streamlit.testing.v1 import AppTest
 
 from attn.builtin import NAME
 from attn.corpus import load_corpus
 from attn.model import load_model
 from attn.scan import scan
 from benchmarks.report import report
-from tests.e2e.serving import Server, chromium, go, serve
+from tests.e2e.serving import ROOT, Server, chromium, go, serve
 
 ROUNDS, TOKENS = 7, 64
-HEAD = {"layer": 18, "head": 6}
+HEAD: dict[str, int] = {"layer": 18, "head": 6}
 TEXTS = (
     "Mira Castell opened the old ferry office at seven. ",
     "At noon the twelve tickets were sold, and it rained on the boats. ",
@@ -40,7 +41,10 @@ ROW = ".attn-head"
 
 # Runs in the page: how long after the next key or click ``selector`` says something else.
 WATCH = """selector => {
-    const now = () => [...document.querySelectorAll(selector)].map(e => e.textContent).join()
+    const components = "[data-testid=stBidiComponentIsolated]"
+    const now = () => [document, ...document.querySelectorAll(components)]
+        .flatMap(root => [...(root.shadowRoot ?? root).querySelectorAll(selector)])
+        .map(element => element.textContent).join()
     const before = now()
     window.took = new Promise(done => {
         let start
@@ -54,33 +58,6 @@ WATCH = """selector => {
         look()
     })
 }"""
-
-
-@dataclass
-class Socket:
-    """The frames of a page's socket: seconds of each sent and received, bytes received."""
-
-    sent: list[float] = field(default_factory=list)
-    received: list[float] = field(default_factory=list)
-    bytes: int = 0
-
-    def listen(self, page: Page) -> CDPSession:
-        """Take down what goes over the socket from now on."""
-        devtools = page.context.new_cdp_session(page)
-        devtools.send("Network.enable")
-
-        def come(event: dict[str, Any]) -> None:
-            self.received.append(event["timestamp"])
-            self.bytes += len(event["response"]["payloadData"]) * 3 // 4  # base64
-
-        devtools.on("Network.webSocketFrameReceived", come)
-        devtools.on("Network.webSocketFrameSent", lambda e: self.sent.append(e["timestamp"]))
-        return devtools
-
-    def clear(self) -> None:
-        self.sent.clear()
-        self.received.clear()
-        self.bytes = 0
 
 
 def page_of(browser: Browser) -> Page:
@@ -99,62 +76,97 @@ def served(indexes: Path) -> Iterator[Server]:
         yield running
 
 
-def first_paint(browser: Browser, indexes: Path) -> float:
-    """Seconds until the map of all heads is drawn, for the first visitor of a fresh server."""
+def first_paint(browser: Browser, indexes: Path) -> tuple[float, float, float]:
+    """Seconds until something, the headline, and the map of all heads is drawn.
+
+    For the first visitor of a fresh server, whose browser has none of the app's scripts.
+    """
     with served(indexes) as server:
         page = page_of(browser)
         start = time.perf_counter()
         page.goto(server.address())
+        page.locator("[data-testid=stMain] h2").first.wait_for()
+        headline = time.perf_counter() - start
         page.locator(MAP).first.wait_for()
-        took = time.perf_counter() - start
+        drawn = time.perf_counter() - start
+        paint = page.evaluate(
+            "performance.getEntriesByName('first-contentful-paint')[0].startTime / 1000"
+        )
         page.context.close()
+    return paint, headline, drawn
+
+
+def change(page: Page, selector: str, act: Callable[[], None]) -> float:
+    """Seconds from ``act`` until ``selector`` says otherwise."""
+    page.evaluate(WATCH, selector)
+    act()
+    took: float = page.evaluate("window.took") / 1000
+    page.wait_for_timeout(500)
     return took
 
 
-def change(page: Page, socket: Socket, selector: str, act: Callable[[], None]) -> tuple[float, ...]:
-    """Seconds on the server and on the screen from ``act`` until ``selector`` says otherwise."""
-    page.evaluate(WATCH, selector)
-    socket.clear()
-    act()
-    screen = page.evaluate("window.took") / 1000
-    page.wait_for_timeout(500)  # the frames that follow, such as "the script has run"
-    return socket.received[-1] - socket.sent[0], screen
-
-
-def slider(page: Page, server: Server) -> Iterator[tuple[float, ...]]:
-    """Moves of the slider Layer on Examples."""
-    socket = Socket()
-    socket.listen(page)
+def slider(page: Page, server: Server) -> list[float]:
+    """Moves of the slider Layer on Examples, in seconds."""
     go(page, server.address("examples", **HEAD))
     page.wait_for_timeout(2000)
     page.get_by_role("slider", name="Layer").focus()
-    for turn in range(ROUNDS):
-        key = "ArrowLeft" if turn % 2 else "ArrowRight"
-        yield change(page, socket, ROW, partial(page.keyboard.press, key))
+    keys = ["ArrowLeft" if turn % 2 else "ArrowRight" for turn in range(ROUNDS)]
+    return [change(page, ROW, partial(page.keyboard.press, key)) for key in keys]
 
 
-def prompt(page: Page, server: Server, texts: list[str]) -> Iterator[tuple[float, ...]]:
-    """New texts on Prompt, the model in memory."""
-    socket = Socket()
-    socket.listen(page)
+def prompt(page: Page, server: Server, texts: list[str]) -> list[float]:
+    """New texts on Prompt, the model in memory, in seconds."""
     go(page, server.address("prompt", text=texts[1], **HEAD))
     page.locator(".view .text span").first.wait_for()
     page.wait_for_timeout(2000)
+    times = []
     for turn in range(ROUNDS):
         page.get_by_role("textbox", name="Your text").fill(texts[turn % 2])
         button = page.get_by_role("button", name="Show attention")
-        yield change(page, socket, ".view .text", button.click)
+        times.append(change(page, ".view .text", button.click))
+    return times
+
+
+def scripts(indexes: Path, texts: list[str]) -> tuple[list[float], list[float]]:
+    """Seconds that the server works for a move of the slider, and for a new text."""
+    os.environ |= {"ATTN_INDEXES": str(indexes), "ATTN_WARM": "0"}
+
+    def runs(page: str, name: str, values: Sequence[object]) -> list[float]:
+        app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+        for key, number in HEAD.items():
+            app.query_params[key] = str(number)
+        app.run()
+        app.switch_page(f"pages/{page}.py").run()
+        times = []
+        for value in values:
+            app.session_state[name] = value
+            start = time.perf_counter()
+            app.run()
+            times.append(time.perf_counter() - start)
+            assert not app.exception
+        return times
+
+    layers = [HEAD["layer"] + 1 - turn % 2 for turn in range(ROUNDS)]
+    return runs("examples", "layer", layers), runs("prompt", "text", (texts * ROUNDS)[:ROUNDS])
 
 
 def payload(page: Page, address: str) -> tuple[int, float]:
     """Bytes over the socket, and seconds, until a page stands in a browser that knows the app."""
-    socket = Socket()
-    socket.listen(page)
+    taken = 0
+
+    def come(event: dict[str, Any]) -> None:
+        nonlocal taken
+        taken += len(event["response"]["payloadData"]) * 3 // 4  # base64
+
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Network.enable")
+    devtools.on("Network.webSocketFrameReceived", come)
     start = time.perf_counter()
     go(page, address)
     took = time.perf_counter() - start
     page.wait_for_timeout(1500)
-    return socket.bytes, took
+    devtools.detach()
+    return taken, took
 
 
 def rows(indexes: Path, texts: list[str]) -> Iterator[dict[str, Any]]:
@@ -163,18 +175,22 @@ def rows(indexes: Path, texts: list[str]) -> Iterator[dict[str, Any]]:
     def row(what: str, ms: float | str, bar: int | str, kb: float | str = "") -> dict[str, Any]:
         return {"what": what, "ms": ms, "at most": bar, "kB": kb}
 
+    by_slider, by_text = scripts(indexes, texts)
     with chromium() as browser:
         paints = [first_paint(browser, indexes) for _ in range(3)]
-        yield row("first paint, fresh server and browser", 1000 * statistics.median(paints), 2000)
+        paint, headline, drawn = map(statistics.median, zip(*paints, strict=True))
+        yield row("first paint, fresh server and browser", 1000 * paint, 2000)
+        yield row("its headline", 1000 * headline, "")
+        yield row("its map of all heads", 1000 * drawn, "")
         with served(indexes) as server:
             page = page_of(browser)
-            for what, times, bars in (
-                ("slider to new rows", slider(page, server), (300, 1000)),
-                (f"Prompt, {TOKENS} new tokens", prompt(page, server, texts), ("", "")),
-            ):
-                server_s, screen_s = zip(*times, strict=True)
-                yield row(f"{what}, server", 1000 * statistics.median(server_s), bars[0])
-                yield row(f"{what}, screen", 1000 * statistics.median(screen_s), bars[1])
+            go(page, server.address("prompt", **HEAD))
+            page.locator(".view .text span").first.wait_for()  # the model is in memory
+            moved, typed = slider(page, server), prompt(page, server, texts)
+            yield row("slider to new rows, server", 1000 * statistics.median(by_slider), 300)
+            yield row("slider to new rows, screen", 1000 * statistics.median(moved), 1000)
+            yield row(f"{TOKENS} new tokens, server", 1000 * statistics.median(by_text), "")
+            yield row(f"{TOKENS} new tokens, screen", 1000 * statistics.median(typed), "")
             for name in PAGES:
                 taken, took = payload(page, server.address(name, **HEAD))
                 yield row(f"page {name.capitalize()}", 1000 * took, "", taken / 1000)

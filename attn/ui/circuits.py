@@ -7,6 +7,7 @@ import streamlit as st
 from attn import charts
 from attn.metrics import WAYS
 from attn.ui import downloads
+from attn.ui.components import details
 from attn.ui.sidebar import View, select
 
 METHODS = """
@@ -55,6 +56,7 @@ def weights(view: View) -> None:
                     )
     else:
         st.caption("No head comes before it, so it composes with none.")
-    with st.expander("Singular values of its OV and QK circuits"):
-        figure = charts.spectrum({name.upper(): some for name, some in values.items()})
-        downloads.figure(figure, "spectrum", f"{head}.singular-values")
+    with details("Singular values of its OV and QK circuits", "circuits") as opened:
+        if opened:
+            figure = charts.spectrum({name.upper(): some for name, some in values.items()})
+            downloads.figure(figure, "spectrum", f"{head}.singular-values")

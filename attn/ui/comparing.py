@@ -16,6 +16,7 @@ from attn.metrics import METRICS, PART_TITLES
 from attn.similar import similar
 from attn.texts import shown
 from attn.ui import downloads
+from attn.ui.components import details
 from attn.ui.library import encode, entries, lacks_builtin, longest, read_layer
 from attn.ui.notices import fail, plain, warn
 from attn.ui.patterns import Read, read_text, reading
@@ -118,16 +119,12 @@ def numbers(sides: list[Side]) -> None:
     """Budgets as bars, metrics as a table, and the tokens that each looks at most."""
     figure = charts.budget({side.name: side.index.budget(side.head) for side in sides}, PART_TITLES)
     downloads.figure(figure, "budgets", f"{_file(sides)}.budget")
-    found = {side.name: side.index.numbers(side.head) for side in sides}
-    names = [name for name in METRICS if any(name in of_head for of_head in found.values())]
-    columns = {title: [of_head.get(name) for name in names] for title, of_head in found.items()}
-    with st.expander("All metrics"):
-        st.dataframe(
-            {"metric": [METRICS[name].title for name in names]} | columns,
-            hide_index=True,
-            column_config={name: st.column_config.NumberColumn(format="%.3f") for name in columns},
-        )
-    with st.expander("Tokens they look at most"):
+    with details("All metrics", "metrics") as opened:
+        if opened:
+            _metrics(sides)
+    with details("Tokens they look at most", "tokens") as opened:
+        if not opened:
+            return
         for place, side in zip(st.columns(len(sides)), sides, strict=True):
             with place:
                 rows = side.index.sources(side.head, _TOKENS)
@@ -137,6 +134,17 @@ def numbers(sides: list[Side]) -> None:
                     hide_index=True,
                     column_config={"lift": st.column_config.NumberColumn(format="%.2f")},
                 )
+
+
+def _metrics(sides: list[Side]) -> None:
+    found = {side.name: side.index.numbers(side.head) for side in sides}
+    names = [name for name in METRICS if any(name in of_head for of_head in found.values())]
+    columns = {title: [of_head.get(name) for name in names] for title, of_head in found.items()}
+    st.dataframe(
+        {"metric": [METRICS[name].title for name in names]} | columns,
+        hide_index=True,
+        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in columns},
+    )
 
 
 def _file(sides: list[Side]) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -217,3 +218,14 @@ def base64_of(array: np.ndarray, kind: Any = np.uint8) -> str:
     """An array's bytes, little-endian, as text."""
     ordered = np.ascontiguousarray(array, np.dtype(kind).newbyteorder("<"))
     return base64.b64encode(ordered.tobytes()).decode()
+
+
+@contextmanager
+def details(label: str, key: str) -> Iterator[bool]:
+    """A part of a page that costs nothing until it is opened: draw it where this gives true.
+
+    ``key`` the URL's parameter that says whether it is open.
+    """
+    box = st.expander(label, key=key, on_change="rerun")
+    with box:
+        yield bool(box.open)

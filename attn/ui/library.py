@@ -73,6 +73,10 @@ def lacks_builtin(model: str) -> bool:
     return model == builtin.NAME and not builtin.present()
 
 
+WARM_AFTER = 5.0
+"""Seconds from the first page until its model is loaded ahead."""
+
+
 class Models:
     """Loads each model once, in whichever thread asks first, and keeps the last two."""
 
@@ -97,7 +101,8 @@ class Models:
     def warm(self, name: str, dtype: str = "float32") -> None:
         """Load a model of this machine in the background, once; nothing waits for it, or fails.
 
-        One from the Hub is left until a page needs it: it might be a download of many gigabytes.
+        It begins :data:`WARM_AFTER` seconds later: until then the visitor's browser is drawing. One
+        from the Hub is left until a page needs it: it might be a download of many gigabytes.
         """
         here = builtin.present() if name == builtin.NAME else Path(name).is_dir()
         key = (name, "auto", dtype)
@@ -111,7 +116,9 @@ class Models:
             except AttnError:
                 _LOG.info("The model %s was not loaded ahead", name, exc_info=True)
 
-        threading.Thread(target=load, name="attn-warm", daemon=True).start()
+        later = threading.Timer(WARM_AFTER, load)
+        later.name, later.daemon = "attn-warm", True
+        later.start()
 
     def holds(self, name: str, device: str = "auto", dtype: str = "float32") -> bool:
         """Whether the model is loaded already."""

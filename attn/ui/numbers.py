@@ -12,6 +12,7 @@ from attn.metrics import MAIN, METRICS, PART_TITLES, Metric
 from attn.summary import summary
 from attn.texts import shown
 from attn.ui import downloads
+from attn.ui.components import details
 from attn.ui.notices import plain
 from attn.ui.router import page_link
 from attn.ui.sidebar import View
@@ -66,9 +67,12 @@ def numbers(view: View) -> None:
         f"Means over {index.rows(head):,} rows; {index.pairs(head):,} pairs above average. The "
         "small number is the head's place among all, the highest first."
     )
-    with st.expander("All metrics"):
-        _cards(view, {name: value for name, value in found.items() if name not in MAIN})
-    with st.expander("Tokens it looks at, and from"):
+    with details("All metrics", "metrics") as opened:
+        if opened:
+            _cards(view, {name: value for name, value in found.items() if name not in MAIN})
+    with details("Tokens it looks at, and from", "tokens") as opened:
+        if not opened:
+            return
         left, right = st.columns(2, gap="medium")
         with left:
             _tokens("Looked at most, over the whole corpus", index.sources(head), "lift")

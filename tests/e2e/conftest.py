@@ -33,9 +33,9 @@ HOSTILE = (
 # Streamlit's client looks for its server under the page's own path first; what its console says of
 # that, and of a server that a test has stopped, is all that a browser may complain of.
 _LOOKED = re.compile(r"/[a-z]+/_stcore/(health|host-config)$")
-_STOPPED = "ERR_CONNECTION_REFUSED"
+_STOPPED = re.compile(r"ERR_CONNECTION_REFUSED|reaching server endpoint|is not responding")
 
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=120_000)
 
 Open = Callable[..., Page]
 OpenFile = Callable[[Path], Page]
@@ -85,7 +85,7 @@ def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
 
     def console(message: ConsoleMessage) -> None:
         looked = _LOOKED.search(message.location.get("url", "")) and "404" in message.text
-        if message.type == "error" and not looked and _STOPPED not in message.text:
+        if message.type == "error" and not looked and not _STOPPED.search(message.text):
             wrong.append(f"{message.text} ({message.location.get('url')})")
 
     def watch(page: Page) -> None:
