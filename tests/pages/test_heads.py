@@ -25,7 +25,7 @@ def test_first_visit_shows_the_strongest_induction_head(start: Start, index: Ind
 
 
 def test_every_metric_is_a_choice_and_a_number_with_help(start: Start, index: Index) -> None:
-    app = start(layer=1, head=2)
+    app = start(layer=1, head=2, metrics=1)
     assert len(app.metric) == len(index.metric_names)
     values = [metric.value for metric in app.metric]
     for name, value in index.numbers(HeadId(1, 2)).items():
@@ -121,12 +121,26 @@ def test_the_address_carries_every_value_defaults_too(start: Start) -> None:
 def test_the_head_in_words_by_budget_and_by_token(start: Start, index: Index) -> None:
     from attn.summary import summary
 
-    app = start("heads", layer=1, head=2)
+    app = start("heads", layer=1, head=2, tokens=1)
     assert summary(index, HeadId(1, 2)) in said(app)
-    assert len(app.get("plotly_chart")) == 3  # map, budget, singular values
+    assert len(app.get("plotly_chart")) == 2  # map, budget
     masses = app.dataframe[0].value["mass"].tolist()
     assert masses == [row.mass for row in index.sources(HeadId(1, 2), 200)]
-    assert len(app.metric) == len(index.metric_names)
+
+
+def test_closed_parts_are_not_drawn_and_open_ones_are_in_the_link(start: Start) -> None:
+    app = start("heads", layer=1, head=2)
+    few, charts = len(app.metric), len(app.get("plotly_chart"))
+    assert not app.dataframe
+    assert (app.query_params["metrics"], app.query_params["circuits"]) == ("0", "0")
+    app = start("heads", layer=1, head=2, metrics=1, circuits=1)
+    assert len(app.metric) > few
+    assert len(app.get("plotly_chart")) == charts + 1
+    assert (app.query_params["metrics"], app.query_params["circuits"]) == ("1", "1")
+    app.session_state["circuits"] = False
+    app.run()
+    assert len(app.get("plotly_chart")) == charts
+    assert app.query_params["circuits"] == "0"
 
 
 @pytest.mark.parametrize("page", ["heads", "describe"])
@@ -138,7 +152,7 @@ def test_the_selected_head_can_be_had_as_a_report(start: Start, index: Index, pa
 
 @pytest.mark.parametrize(("page", "figures"), [("heads", 3), ("prompt", 1), ("compare", 3)])
 def test_every_figure_can_be_saved(start: Start, page: str, figures: int) -> None:
-    app = start(page, layer=1, head=2)
+    app = start(page, layer=1, head=2, **({"circuits": 1} if page == "heads" else {}))
     assert len(app.get("plotly_chart")) == figures
     labels = [found.proto.popover.label for found in app.get("popover")]
     assert labels.count("Save figure") == figures

@@ -22,9 +22,13 @@ library.Models.get = get
 app = AppTest.from_file(sys.argv[1], default_timeout=60)
 app.run()
 app.run()
+assert not begun  # the browser is drawing
+deadline = time.monotonic() + 120
+while not begun:
+    assert time.monotonic() < deadline
+    time.sleep(0.05)
 (name, torch_before), *others = begun
 assert not others and not torch_before, begun
-deadline = time.monotonic() + 120
 while not library.models().holds(name):
     assert time.monotonic() < deadline
     time.sleep(0.05)
