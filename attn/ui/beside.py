@@ -15,11 +15,11 @@ def edit_button(view: View, window: Window, place: str) -> None:
     """Open an example's text on the Prompt page, where it can be changed."""
     text = "".join(window.texts[int(view.index.manifest.bos) :])
     if st.button(
-        "Edit in Prompt",
+        "Edit",
         key=f"edit {place}",
         type="tertiary",
         icon=":material/edit_note:",
-        help="Change the text, and see the new pattern beside this one.",
+        help="Change the text on the Prompt page, and see the new pattern beside this one.",
         on_click=_take,
         args=(text,),
     ):

@@ -6,6 +6,7 @@
 
 const MODES = ["attention", "multiple", "write"]
 const BEST = 5
+const LEAST = 0.001 // of what looks at a token, less attention is not told
 
 // float16 → number, for all 65,536 of them
 const HALVES = (() => {
@@ -282,7 +283,10 @@ class View {
       for (const [values, kind, words] of [
         [looks, "looks", " looks at "], [looked, "looked", " is looked at from "],
       ]) {
-        const order = [...values.keys()].filter(i => values[i] > 0)
+        const top = values.reduce((a, b) => Math.max(a, b), 0)
+        const tells = i => values[i] > top / 100
+            && (kind === "looks" || numbers.attention(head, i, from) >= LEAST)
+        const order = [...values.keys()].filter(tells)
           .sort((a, b) => values[b] - values[a]).slice(0, BEST)
         if (kind === "looked" && (!order.length || (from === 0 && data.rest))) continue
         const line = make("div", undefined, kind)

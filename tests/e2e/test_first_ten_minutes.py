@@ -68,7 +68,7 @@ def test_from_the_map_to_an_index_of_ones_own(
         expect(tokens.nth(example.src)).to_have_attribute("aria-pressed", "true")
 
         # Its text changed, the pattern beside the one before.
-        page.get_by_role("button", name="Edit in Prompt").first.click()
+        page.get_by_role("button", name="Edit", exact=True).first.click()
         expect(heading(page)).to_have_text(f"{head} on your text")
         field = page.get_by_role("textbox", name="Your text")
         text = "".join(window.texts[1:])
