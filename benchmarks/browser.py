@@ -19,17 +19,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
 from attn.builtin import NAME
 from attn.corpus import load_corpus
-from attn.model import load_model
+from attn.model import ModelSession, load_model
 from attn.scan import scan
 from benchmarks.report import report
 from tests.e2e.serving import ROOT, Server, chromium, go, serve
 
-ROUNDS, TOKENS = 7, 64
+ROUNDS, TOKENS, MANY = 7, 64, 1024
 HEAD: dict[str, int] = {"layer": 18, "head": 6}
 TEXTS = (
     "Mira Castell opened the old ferry office at seven. ",
@@ -65,6 +65,16 @@ def page_of(browser: Browser) -> Page:
     context = browser.new_context(viewport={"width": 1440, "height": 1000})
     context.add_init_script("try { localStorage.setItem('attn-tour', 'done') } catch {}")
     return context.new_page()
+
+
+# Runs in the page: milliseconds to draw the view anew, for tokens spread over the text.
+PAINT = """(element, [tokens, rounds]) => [...Array(rounds).keys()].map(round => {
+    const start = performance.now()
+    element.view.over = Math.floor((round + 0.5) * tokens / rounds)
+    element.view.paint()
+    element.getBoundingClientRect()
+    return performance.now() - start
+})"""
 
 
 @contextmanager
@@ -127,6 +137,17 @@ def prompt(page: Page, server: Server, texts: list[str]) -> list[float]:
     return times
 
 
+def pointing(page: Page, text: str) -> float:
+    """Seconds that the token view takes to show where one token of ``text`` looks; on Prompt."""
+    page.get_by_role("textbox", name="Your text").fill(text)
+    page.get_by_role("button", name="Show attention").click()
+    tokens = page.locator(".view .text span")
+    expect(tokens).to_have_count(MANY, timeout=60_000)
+    page.wait_for_timeout(2000)
+    times: list[float] = page.locator(".view").evaluate(PAINT, [MANY, ROUNDS])
+    return statistics.median(times) / 1000
+
+
 def scripts(indexes: Path, texts: list[str]) -> tuple[list[float], list[float]]:
     """Seconds that the server works for a move of the slider, and for a new text."""
     os.environ |= {"ATTN_INDEXES": str(indexes), "ATTN_WARM": "0"}
@@ -169,7 +190,7 @@ def payload(page: Page, address: str) -> tuple[int, float]:
     return taken, took
 
 
-def rows(indexes: Path, texts: list[str]) -> Iterator[dict[str, Any]]:
+def rows(indexes: Path, texts: list[str], long: str) -> Iterator[dict[str, Any]]:
     """What is reported."""
 
     def row(what: str, ms: float | str, bar: int | str, kb: float | str = "") -> dict[str, Any]:
@@ -191,22 +212,27 @@ def rows(indexes: Path, texts: list[str]) -> Iterator[dict[str, Any]]:
             yield row("slider to new rows, screen", 1000 * statistics.median(moved), 1000)
             yield row(f"{TOKENS} new tokens, server", 1000 * statistics.median(by_text), "")
             yield row(f"{TOKENS} new tokens, screen", 1000 * statistics.median(typed), "")
+            yield row(f"pointing at one of {MANY:,} tokens", 1000 * pointing(page, long), 50)
             for name in PAGES:
                 taken, took = payload(page, server.address(name, **HEAD))
                 yield row(f"page {name.capitalize()}", 1000 * took, "", taken / 1000)
 
 
+def cut(session: ModelSession, text: str, tokens: int) -> str:
+    """``text``, over and over, as long as ``tokens``."""
+    found = session.encode(text * tokens, limit=tokens)
+    assert len(found) == tokens
+    return "".join(found.texts[int(session.has_bos) :])
+
+
 def main() -> None:
     session = load_model(NAME)
-    texts = []
-    for text in TEXTS:
-        tokens = session.encode(text * 10, limit=TOKENS)
-        assert len(tokens) == TOKENS
-        texts.append("".join(tokens.texts[int(session.has_bos) :]))
+    texts = [cut(session, text, TOKENS) for text in TEXTS]
+    long = cut(session, "".join(TEXTS), MANY)
     with tempfile.TemporaryDirectory() as folder:
         scan(session, load_corpus("sample"), out=Path(folder))
         del session
-        report("browser", [*rows(Path(folder), texts)])
+        report("browser", [*rows(Path(folder), texts, long)])
 
 
 if __name__ == "__main__":

@@ -687,6 +687,7 @@ def test_a_pull_that_is_stopped(kind: signal.Signals, index: Path, tmp_path: Pat
         while wanted not in hub.requests and time.monotonic() < deadline:
             time.sleep(0.01)
         pull.send_signal(kind)
+        time.sleep(0.5)  # it hears of the signal while it waits, not where Python ignores errors
         hub.repos["me/heads"] = Repo(contents(index))
         hub.released.set()  # what is under way when it is stopped comes to its end
         said, errors = pull.communicate(timeout=30)
