@@ -97,7 +97,7 @@ def run_page(name: str, body: Callable[[View], None]) -> None:
         warn(text)
     if choice.entry is None:
         if choice.unknown:
-            sidebar.unknown_index(choice.unknown)
+            sidebar.unknown_index(choice.unknown, pages()["scan"])
         else:
             setup.first_steps()
         return

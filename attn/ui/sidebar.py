@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
 import streamlit as st
 
+from attn import builtin
+from attn.config import settings
 from attn.heads import HeadId
 from attn.index import Index
 from attn.ranges import LAYER, parse, write
@@ -18,7 +21,7 @@ from attn.ui.components import copy_link
 from attn.ui.library import Entry, entries
 from attn.ui.notices import plain
 from attn.ui.scanning import busy, short
-from attn.ui.state import add_notice, fresh_head, publish, unread, values
+from attn.ui.state import FROM, add_notice, fresh_head, publish, take_texts, unread, values
 
 _SHAPE = "_shape"
 
@@ -233,8 +236,11 @@ def select(head: HeadId) -> None:
     st.session_state["open"] = ""
 
 
-def unknown_index(name: str) -> None:
-    """A link to an index that is not on this machine: say how to make it; show no other's rows."""
+def unknown_index(name: str, scans: Any) -> None:
+    """A link to an index that is not on this machine: say how to make it; show no other's rows.
+
+    ``scans`` the page that makes it, with what the link says filled in.
+    """
     st.warning(
         f"The link shows the index **{plain(name)}**, which is not on this machine.",
         icon=":material/link_off:",
@@ -247,10 +253,35 @@ def unknown_index(name: str) -> None:
         st.markdown("The link does not say how it was made. A scan makes an index:")
     st.code(command[:2000], language=None, wrap_lines=True)
     newest = next((entry for entry in entries() if entry.index), None)
-    if newest is not None:
-        st.button(
-            "Show the newest index instead",
-            key="show_newest",
-            on_click=take,
-            args=(newest,),
-        )
+    with st.container(horizontal=True):
+        if settings().scans and st.button(
+            "Make it on the Scan page",
+            key="make_it",
+            icon=":material/document_scanner:",
+            on_click=_fill,
+            args=(asked_for(),),
+        ):
+            st.switch_page(scans)
+        if newest is not None:
+            st.button(
+                "Show the newest index instead",
+                key="show_newest",
+                on_click=take,
+                args=(newest,),
+            )
+
+
+def _fill(asked: dict[str, str]) -> None:
+    """What a link says of how its index was made, on the Scan page; what it does not stays."""
+    model, corpus = asked.get("model", builtin.NAME), asked.get("corpus", "sample")
+    own, known = model != builtin.NAME, corpus in ("sample", "python-docs")
+    meant = {
+        "scan_from": FROM[own],
+        "scan_model": model if own else "",
+        "scan_texts": corpus if known else "other",
+        "scan_corpus": "" if known else corpus,
+    }
+    for name in ("docs", "ctx"):
+        if name in asked:
+            meant[f"scan_{name}"] = asked[name]
+    take_texts(meant)

@@ -8,6 +8,7 @@ defaults included, so the address is always a permalink.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -266,6 +267,14 @@ def adopt() -> None:
             )
     if first:
         st.session_state[_DECIDED] = {"layer", "head"} & set(st.query_params)
+
+
+def take_texts(texts: dict[str, str]) -> None:
+    """Take values as a link writes them; one that is bad is left out."""
+    for param in PARAMS:
+        if param.name in texts:
+            with suppress(ValueError):
+                st.session_state[param.name] = param.read(texts[param.name])
 
 
 def settle() -> None:

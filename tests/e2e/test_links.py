@@ -105,3 +105,14 @@ def test_opening_an_example_shows_its_document(visit: Open, index: Index) -> Non
     assert names[example.src].startswith(f"{example.src} {shown(example.token)[:9]}"[:12])
     page.get_by_role("button", name="Close").click()
     expect(page.locator(".js-plotly-plot")).to_have_count(0)
+
+
+def test_a_link_to_an_index_that_is_not_here_fills_in_the_scan_page(visit: Open) -> None:
+    page = visit("examples", index="none", model="gpt2", corpus="news.csv:body", ctx=64)
+    page.get_by_role("button", name="Make it on the Scan page").click()
+    expect(heading(page)).to_have_text("Scan a corpus with a model")
+    main = page.get_by_test_id("stMain")
+    fields = main.get_by_role("textbox")
+    expect(fields.nth(0)).to_have_value("gpt2")
+    expect(fields.nth(1)).to_have_value("news.csv:body")
+    expect(page).to_have_url(re.compile("scan_model=gpt2.*scan_ctx=64"))

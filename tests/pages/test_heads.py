@@ -109,6 +109,21 @@ def test_unknown_index_shows_its_command_and_no_rows(start: Start, index: Index)
     assert app.query_params["index"] == index.name
 
 
+def test_an_index_that_is_not_here_can_be_made(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = {"index": "x", "model": "gpt2", "corpus": "news.csv:body", "ctx": "64", "docs": "many"}
+    app = start("examples", **query)
+    app.button(key="make_it").click().run()
+    app.switch_page("pages/scan.py").run()
+    assert [one.value for one in app.main.text_input] == ["gpt2", "news.csv:body"]
+    assert app.main.number_input(key="scan_ctx").value == 64
+    assert app.main.number_input(key="scan_docs").value is None
+    monkeypatch.setenv("ATTN_SCANS", "0")
+    app = start("examples", **query)
+    assert "make_it" not in {button.key for button in app.button}
+
+
 def test_the_address_carries_every_value_defaults_too(start: Start) -> None:
     app = start()
     wanted = {"index", "layer", "head", "metric", "lowest", "model", "corpus", "ctx"}
