@@ -670,6 +670,11 @@ def test_a_full_disk(index: Path, file: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def _heed() -> None:
+    """What a shell runs in the background ignores an interrupt, and hands that on."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
 def test_a_pull_that_is_stopped(kind: signal.Signals, index: Path, tmp_path: Path) -> None:
     """Nothing that could be taken for an index is left, and the next pull works."""
@@ -681,13 +686,13 @@ def test_a_pull_that_is_stopped(kind: signal.Signals, index: Path, tmp_path: Pat
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=_heed,
         )
         wanted = f"GET /datasets/me/heads/resolve/{hub.repos['me/heads'].sha}/heads.parquet"
         deadline = time.monotonic() + 30
         while wanted not in hub.requests and time.monotonic() < deadline:
             time.sleep(0.01)
         pull.send_signal(kind)
-        time.sleep(0.5)  # it hears of the signal while it waits, not where Python ignores errors
         hub.repos["me/heads"] = Repo(contents(index))
         hub.released.set()  # what is under way when it is stopped comes to its end
         said, errors = pull.communicate(timeout=30)
