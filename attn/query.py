@@ -62,14 +62,14 @@ class HeadPairs:
     def of_examples(cls, table: pa.Table) -> HeadPairs:
         """From a row group of examples/."""
         lists = table["row"].combine_chunks()
-        offsets = lists.offsets.to_numpy()
+        offsets = numbers(lists.offsets)
         return cls(
             **_columns(table),
-            write=table["write"].to_numpy(),
-            ranks=np.stack([table[f"rank_{name}"].to_numpy() for name in LISTS]),
+            write=numbers(table["write"]),
+            ranks=np.stack([numbers(table[f"rank_{name}"]) for name in LISTS]),
             begins=offsets[:-1],
             lengths=np.diff(offsets),
-            rows=lists.values.to_numpy(zero_copy_only=False),
+            rows=numbers(lists.values),
         )
 
     @classmethod
@@ -163,9 +163,20 @@ class HeadPairs:
         )
 
 
+def numbers(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers, in its own type and as it lies in memory: not to be written to.
+
+    pyarrow's own ``to_numpy`` imports pandas, which takes longer than any question to an index.
+    """
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if whole.null_count or pa.types.is_boolean(whole.type):
+        return np.asarray(whole.to_numpy(zero_copy_only=False))
+    return np.from_dlpack(whole)
+
+
 def _columns(table: pa.Table) -> dict[str, np.ndarray]:
     names = ("document", "start", "dst", "src", "token", "multiple", "attention")
-    return {name: table[name].to_numpy() for name in names}
+    return {name: numbers(table[name]) for name in names}
 
 
 def parse_distance(text: str) -> Distance:

@@ -19,9 +19,9 @@ export default function (component) {
     if (card.hidden) return
     const step = Math.min(Math.max(Number(now) || 0, 0), steps.length - 1)
     part("b").textContent = steps[step].title
-    const { page, text } = steps[step]
+    const { page, name, text } = steps[step]
     const away = page && page !== data.page
-    part("p").textContent = away ? `Open ${data.names[page]} in the sidebar. ${text}` : text
+    part("p").textContent = away ? `Open ${name} in the sidebar. ${text}` : text
     part("span").textContent = `${step + 1} of ${steps.length}`
     part(".back").disabled = step === 0
     part(".next").textContent = step === steps.length - 1 ? "Done" : "Next"

@@ -94,6 +94,10 @@ def show(page: str, names: dict[str, str]) -> None:
 
     ``names`` what the sidebar calls each page.
     """
-    steps = [{"page": of, "title": title, "text": text} for of, title, text in STEPS]
+    # A tuple: of a list Streamlit asks whether it is a table, for which it imports pandas.
+    steps = tuple(
+        {"page": of, "name": names.get(of, ""), "title": title, "text": text}
+        for of, title, text in STEPS
+    )
     begun = st.session_state.get("_tours", 0)
-    _tour(key="tour_card", data={"steps": steps, "page": page, "names": names, "begun": begun})
+    _tour(key="tour_card", data={"steps": steps, "page": page, "begun": begun})
