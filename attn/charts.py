@@ -188,12 +188,13 @@ def grid(
         clickmode="event+select",
     )
     figure.update_xaxes(
-        title="head", dtick=max(1, -(-n_heads // 16)), range=[-0.5, n_heads - 0.5], **_plain()
+        title="head", dtick=max(1, -(-n_heads // 16)), range=[-0.5, n_heads - 0.5], automargin=False, **_plain()
     )
     figure.update_yaxes(
         title="layer",
         dtick=max(1, -(-14 * n_layers // (height - 52))),
         range=[n_layers - 0.5, -0.5],
+        automargin=False,
         **_plain(),
     )
     return figure
