@@ -188,7 +188,11 @@ def grid(
         clickmode="event+select",
     )
     figure.update_xaxes(
-        title="head", dtick=max(1, -(-n_heads // 16)), range=[-0.5, n_heads - 0.5], automargin=False, **_plain()
+        title="head",
+        dtick=max(1, -(-n_heads // 16)),
+        range=[-0.5, n_heads - 0.5],
+        automargin=False,
+        **_plain(),
     )
     figure.update_yaxes(
         title="layer",

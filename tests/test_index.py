@@ -400,7 +400,8 @@ index.top(head, token=' the', destination='.', regex=True)
 index.random(head); index.band(head, 1); index.sampled_rows(head)
 index.numbers(head); index.window(0); index.sources(head); index.destinations(head)
 index.budget(head); index.warnings(); summary(index, head); verify(index.path)
-print(sorted({'torch', 'transformers', 'transformer_lens', 'streamlit', 'pandas'} & set(sys.modules)))
+heavy = {'torch', 'transformers', 'transformer_lens', 'streamlit', 'pandas'}
+print(sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run(
         [sys.executable, "-c", code, str(whole)], capture_output=True, text=True, check=True
