@@ -28,7 +28,7 @@ from attn.metrics import (
     WRITE_SUMS,
     values_of,
 )
-from attn.query import Distance, HeadPairs, Ranking, apart, first_of_each, numbers
+from attn.query import Distance, HeadPairs, Ranking, apart, array_of, first_of_each
 from attn.scores import BANDS, LISTS, SCORES
 from attn.store import MANIFEST, PAIR_GROUP, Manifest, read_manifest, verify
 from attn.tables import table
@@ -298,7 +298,7 @@ class Index:
         return {
             name: np.array(table[name].to_pylist(), object)
             if name == "text"
-            else numbers(table[name])
+            else array_of(table[name])
             for name in table.column_names
         }
 
@@ -646,7 +646,7 @@ class Index:
 
     def _read_tokens(self, head: HeadId) -> dict[str, np.ndarray]:
         table = self._table(store.layer_file("tokens", head.layer), head.head)
-        return {name: numbers(table[name]) for name in table.column_names}
+        return {name: array_of(table[name]) for name in table.column_names}
 
     def _read_listed(self, head: HeadId, group: int) -> pa.Table:
         before = self._heads["listed"][head.layer, : head.head]
@@ -665,7 +665,7 @@ class Index:
             with self._file(name) as file:
                 for head in range(self.manifest.n_heads):
                     table = file.read_row_group(head, columns)
-                    yield HeadId(layer, head), {c: numbers(table[c]) for c in columns}
+                    yield HeadId(layer, head), {c: array_of(table[c]) for c in columns}
 
     def _table(self, name: str, group: int | None) -> pa.Table:
         """A file's table, or one row group of it."""
@@ -695,7 +695,7 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
     """All values of a column, of its lists one after the other, in the column's type."""
     whole = column.combine_chunks()
     flat = whole.flatten() if pa.types.is_list(column.type) else whole
-    return numbers(flat).copy()
+    return array_of(flat).copy()
 
 
 def _list_shape(column: pa.ChunkedArray) -> tuple[int, ...]:

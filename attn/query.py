@@ -62,14 +62,14 @@ class HeadPairs:
     def of_examples(cls, table: pa.Table) -> HeadPairs:
         """From a row group of examples/."""
         lists = table["row"].combine_chunks()
-        offsets = numbers(lists.offsets)
+        offsets = array_of(lists.offsets)
         return cls(
             **_columns(table),
-            write=numbers(table["write"]),
-            ranks=np.stack([numbers(table[f"rank_{name}"]) for name in LISTS]),
+            write=array_of(table["write"]),
+            ranks=np.stack([array_of(table[f"rank_{name}"]) for name in LISTS]),
             begins=offsets[:-1],
             lengths=np.diff(offsets),
-            rows=numbers(lists.values),
+            rows=array_of(lists.values),
         )
 
     @classmethod
@@ -163,7 +163,7 @@ class HeadPairs:
         )
 
 
-def numbers(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
+def array_of(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     """A column of numbers, in its own type and as it lies in memory: not to be written to.
 
     pyarrow's own ``to_numpy`` imports pandas, which takes longer than any question to an index.
@@ -176,7 +176,7 @@ def numbers(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
 
 def _columns(table: pa.Table) -> dict[str, np.ndarray]:
     names = ("document", "start", "dst", "src", "token", "multiple", "attention")
-    return {name: numbers(table[name]) for name in names}
+    return {name: array_of(table[name]) for name in names}
 
 
 def parse_distance(text: str) -> Distance:

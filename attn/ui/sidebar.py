@@ -21,7 +21,7 @@ from attn.ui.components import copy_link
 from attn.ui.library import Entry, entries
 from attn.ui.notices import plain
 from attn.ui.scanning import busy, short
-from attn.ui.state import FROM, add_notice, fresh_head, publish, take_texts, unread, values
+from attn.ui.state import add_notice, fresh_head, publish, take_texts, unread, values
 
 _SHAPE = "_shape"
 
@@ -245,7 +245,8 @@ def unknown_index(name: str, scans: Any) -> None:
         f"The link shows the index **{plain(name)}**, which is not on this machine.",
         icon=":material/link_off:",
     )
-    parts = [f"--{key} {shlex.quote(value)}" for key, value in asked_for().items()]
+    asked = asked_for()
+    parts = [f"--{key} {shlex.quote(value)}" for key, value in asked.items()]
     command = " ".join(["python -m attn scan", *parts])
     if parts:
         st.markdown("This command makes it, if the texts and the model are the same:")
@@ -254,12 +255,17 @@ def unknown_index(name: str, scans: Any) -> None:
     st.code(command[:2000], language=None, wrap_lines=True)
     newest = next((entry for entry in entries() if entry.index), None)
     with st.container(horizontal=True):
-        if settings().scans and st.button(
-            "Make it on the Scan page",
-            key="make_it",
-            icon=":material/document_scanner:",
-            on_click=_fill,
-            args=(asked_for(),),
+        # The Scan page begins with the first document: it cannot make a part of a corpus.
+        if (
+            settings().scans
+            and "skip" not in asked
+            and st.button(
+                "Make it on the Scan page",
+                key="make_it",
+                icon=":material/document_scanner:",
+                on_click=_fill,
+                args=(asked,),
+            )
         ):
             st.switch_page(scans)
         if newest is not None:
@@ -276,7 +282,7 @@ def _fill(asked: dict[str, str]) -> None:
     model, corpus = asked.get("model", builtin.NAME), asked.get("corpus", "sample")
     own, known = model != builtin.NAME, corpus in ("sample", "python-docs")
     meant = {
-        "scan_from": FROM[own],
+        "scan_from": "other" if own else "builtin",
         "scan_model": model if own else "",
         "scan_texts": corpus if known else "other",
         "scan_corpus": "" if known else corpus,

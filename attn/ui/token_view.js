@@ -144,10 +144,10 @@ class View {
     return best
   }
 
-  // The token whose looks are told: the held one, else what is pointed at or in focus.
-  from() {
-    if (this.held >= 0) return this.held
-    return this.over ?? (this.root.getRootNode().activeElement ? this.current : this.best)
+  // The token that is pointed at or in focus, null for none.
+  pointed() {
+    const focused = this.text.contains(this.root.getRootNode().activeElement)
+    return this.over ?? (focused ? this.current : null)
   }
 
   place(target) {
@@ -237,7 +237,7 @@ class View {
   paint() {
     const { numbers, mode, head, data } = this
     const n = this.spans.length
-    const from = this.from()
+    const from = this.held >= 0 ? this.held : this.pointed() ?? this.best
     const looks = new Float32Array(n)
     const looked = new Float32Array(n)
     let most = 0
@@ -272,7 +272,7 @@ class View {
   say(from, looks, looked) {
     const { mode, numbers, head, data } = this
     const lines = []
-    const other = this.over ?? (this.root.getRootNode().activeElement ? this.current : null)
+    const other = this.pointed()
     if (this.held >= 0 && other !== null && other !== this.held) {
       const [dst, src] = data.causal && other > this.held ? [other, from] : [from, other]
       const line = make("div", undefined, dst === from ? "looks" : "looked")

@@ -35,9 +35,8 @@ STEPS = (
     (
         "examples",
         "Read what it looks at",
-        "Each row is a text: the head looks from the underlined "
-        "token at the framed one. 60× is sixty times the row's average. Try Random, too: the top "
-        "rows are the extreme ones.",
+        "Each row is a text: the head looks from the underlined token at the framed one. 60× is "
+        "sixty times the row's average. Try Random, too: the top rows are the extreme ones.",
     ),
     (
         "prompt",

@@ -115,10 +115,12 @@ def test_an_index_that_is_not_here_can_be_made(
     query = {"index": "x", "model": "gpt2", "corpus": "news.csv:body", "ctx": "64", "docs": "many"}
     app = start("examples", **query)
     app.button(key="make_it").click().run()
-    app.switch_page("pages/scan.py").run()
+    app.switch_page("pages/scan.py").run()  # where the button goes, in a browser
     assert [one.value for one in app.main.text_input] == ["gpt2", "news.csv:body"]
     assert app.main.number_input(key="scan_ctx").value == 64
     assert app.main.number_input(key="scan_docs").value is None
+    app = start("examples", **query, skip=5)  # the Scan page cannot leave documents out
+    assert "make_it" not in {button.key for button in app.button}
     monkeypatch.setenv("ATTN_SCANS", "0")
     app = start("examples", **query)
     assert "make_it" not in {button.key for button in app.button}
