@@ -27,11 +27,11 @@ describe-local: $(VENV)/installed
 # One stamp for each set of places: the folder of the index that the last scan printed. It holds
 # as long as that folder is there and neither the code nor the settings are newer.
 setup: $(VENV)/installed
-	@$(RUN) -c "from attn import builtin; builtin.folder()" 2>/dev/null || $(RUN) -m attn fetch
+	@$(RUN) -c "from attn.models import builtin; builtin.folder()" 2>/dev/null || $(RUN) -m attn fetch
 	@places="$$HOME|$$XDG_CACHE_HOME|$$ATTN_CACHE|$$ATTN_INDEXES|$$ATTN_MODEL"; \
 	stamp="$(VENV)/index-$$(printf %s "$$places" | cksum | cut -d " " -f 1)"; \
 	index="$$(tail -n 1 "$$stamp" 2>/dev/null)"; \
-	newer="$$(find attn/*.py attn/data .env -newer "$$stamp" 2>/dev/null)"; \
+	newer="$$(find attn .env -type f ! -path "*/__pycache__/*" -newer "$$stamp" 2>/dev/null)"; \
 	if [ -z "$$index" ] || [ ! -d "$$index" ] || [ -n "$$newer" ]; then \
 		$(RUN) -m attn scan >"$$stamp.new" || exit 1; \
 		mv "$$stamp.new" "$$stamp"; \

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from attn.ui import run_app
+from attn.ui.router import run_app
 
 run_app()

@@ -18,33 +18,32 @@ from typing import TYPE_CHECKING, Any
 from attn import runtime
 
 if TYPE_CHECKING:
-    from attn import charts
-    from attn.corpus import load_corpus
+    from attn.corpus.corpus import load_corpus
     from attn.describe.calls import describe, score
     from attn.heads import HeadId
-    from attn.index import Index
-    from attn.model import load_model
+    from attn.index.index import Index
+    from attn.models.session import load_model
     from attn.notebook import AttentionData
-    from attn.report import report
-    from attn.scan import scan
+    from attn.scan.run import scan
+    from attn.show import charts
+    from attn.show.report import report
 
 __all__ = [
     "AttentionData", "HeadId", "Index", "charts", "describe", "load_corpus", "load_model",
     "report", "scan", "score",
 ]  # fmt: skip
 
-_MODULES = (
-    "charts",
-    "describe",
-    "report",
-    "scan",
-)  # the last three can be called: see attn.calling
+_FOLDERS = ("describe", "scan")
+"""Folders of this package that can be called as well: see :mod:`attn.callable_module`."""
+
 _HOMES = {
     "AttentionData": "attn.notebook",
     "HeadId": "attn.heads",
-    "Index": "attn.index",
-    "load_corpus": "attn.corpus",
-    "load_model": "attn.model",
+    "Index": "attn.index.index",
+    "charts": "attn.show.charts",
+    "load_corpus": "attn.corpus.corpus",
+    "load_model": "attn.models.session",
+    "report": "attn.show.report",
     "score": "attn.describe.calls",
 }
 
@@ -52,11 +51,12 @@ runtime.prepare()
 
 
 def __getattr__(name: str) -> Any:
-    if name in _MODULES:
+    if name in _FOLDERS:
         return importlib.import_module(f"attn.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'attn' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = importlib.import_module(_HOMES[name])
+    return home if name == "charts" else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from attn.errors import HeadError
-from attn.tables import Safe, table
-from attn.texts import shown
+from attn.formatting import shown
+from attn.html_tables import Safe, table
 
 _HEAD = re.compile(r"[Ll](\d+)[Hh](\d+)")
 

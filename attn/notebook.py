@@ -21,20 +21,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from attn.corpus import Corpus, load_corpus
+from attn.corpus.corpus import Corpus, load_corpus
 from attn.describe.calls import describe
 from attn.describe.chat import LanguageModel
 from attn.describe.describe import Options
 from attn.errors import CorpusError
+from attn.formatting import shown
 from attn.heads import Example, HeadId, Window
-from attn.index import Index, Ranking
-from attn.tables import Safe, table
-from attn.texts import shown
-from attn.tokens import STYLE, example_text, token
+from attn.html_tables import Safe, table
+from attn.index.index import Index
+from attn.index.query import Ranking
+from attn.show.token_html import STYLE, example_text, token
 
 if TYPE_CHECKING:
-    from attn.model import ModelSession
-    from attn.scan import Plan
+    from attn.models.session import ModelSession
+    from attn.scan.plan import Plan
 
 
 class Multiple(NamedTuple):
@@ -127,7 +128,7 @@ class AttentionData:
         >>> attn.AttentionData(model).session is model
         True
         """
-        from attn.adopted import session_of
+        from attn.models.given import session_of
 
         return session_of(self._given)
 
@@ -244,13 +245,13 @@ class AttentionData:
 
     @property
     def _plan(self) -> Plan:
-        from attn.scan import Plan
+        from attn.scan.plan import Plan
 
         first, ctx = self._rows
         return Plan(ctx=ctx, min_row=first, skip_first=self._skip_first, seed=self._seed)
 
     def _scan(self, plan: Plan) -> Index:
-        from attn.scan import scan
+        from attn.scan.run import scan
 
         out = None if self._keep else self._folder
         return Index.open(scan(self.session, self._corpus(), plan, out=out))

@@ -22,10 +22,10 @@ from typing import Any
 from playwright.sync_api import Browser, Page, expect
 from streamlit.testing.v1 import AppTest
 
-from attn.builtin import NAME
-from attn.corpus import load_corpus
-from attn.model import ModelSession, load_model
-from attn.scan import scan
+from attn.corpus.corpus import load_corpus
+from attn.models.builtin import NAME
+from attn.models.session import ModelSession, load_model
+from attn.scan.run import scan
 from benchmarks.report import report
 from tests.e2e.serving import ROOT, Server, chromium, go, serve
 

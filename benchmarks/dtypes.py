@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from attn.corpus import load_corpus
+from attn.corpus.corpus import load_corpus
 from attn.heads import HeadId
-from attn.index import Index
-from attn.model import load_model
-from attn.scan import scan
+from attn.index.index import Index
+from attn.models.session import load_model
+from attn.scan.run import scan
 from benchmarks.report import report
 
 DOCUMENTS = 64

@@ -25,9 +25,10 @@ SIZES = (200, 2000)
 
 def child(model: str, docs: int, out: str) -> None:
     """Scan, then print the peak resident memory in MB."""
-    from attn.corpus import load_corpus
-    from attn.model import load_model
-    from attn.scan import Plan, scan
+    from attn.corpus.corpus import load_corpus
+    from attn.models.session import load_model
+    from attn.scan.plan import Plan
+    from attn.scan.run import scan
 
     texts = Path(out) / f"{docs}.txt"
     draw = np.random.default_rng(0)

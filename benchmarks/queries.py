@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from attn.heads import HeadId
-from attn.index import Index, Ranking
+from attn.index.index import Index
+from attn.index.query import Ranking
 from benchmarks.report import report
 
 DOCUMENTS, WIDTH, HEADS, LAYERS, TOKENS = 10_000, 128, 4, 2, 20_000
@@ -30,12 +31,13 @@ def write(folder: Path) -> Path:
     """The synthetic index."""
     import torch
 
-    from attn.assembly import write_index
-    from attn.metrics import ATTENTION_BINS, DISTANCES, PARTS, SUMS
-    from attn.ordering import descending, pack
-    from attn.parts import Best, LayerPart, Limits, Pairs, Table
-    from attn.scores import LISTS
-    from attn.store import DocumentWriter, Record, described, read_vocabulary
+    from attn.index.documents import DocumentWriter, Record, read_vocabulary
+    from attn.index.manifest import described
+    from attn.measure.metrics import ATTENTION_BINS, DISTANCES, PARTS, SUMS
+    from attn.measure.scores import LISTS
+    from attn.scan.index_writer import write_index
+    from attn.scan.partials import Best, LayerPart, Limits, Pairs, Table
+    from attn.scan.sort_keys import descending, pack
 
     folder.mkdir()
     draw = np.random.default_rng(0)

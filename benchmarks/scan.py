@@ -18,11 +18,12 @@ from typing import Any
 
 import torch
 
-from attn.batch import Entry
-from attn.corpus import load_corpus
-from attn.model import ModelSession, load_model
-from attn.scan import BATCH_TOKENS, Plan, scan_batch
-from attn.tally import LayerTally
+from attn.corpus.corpus import load_corpus
+from attn.models.session import ModelSession, load_model
+from attn.scan.batches import Entry
+from attn.scan.plan import Plan
+from attn.scan.shard_run import BATCH_TOKENS, scan_batch
+from attn.scan.tally import LayerTally
 from benchmarks.report import report
 
 

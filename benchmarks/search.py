@@ -15,9 +15,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from attn.builtin import NAME
-from attn.model import load_model
-from attn.search import TEMPLATES, by_cells, pair, template
+from attn.analyse.search import TEMPLATES, by_cells, pair, template
+from attn.models.builtin import NAME
+from attn.models.session import load_model
 from benchmarks.report import report
 from benchmarks.scan import plain_model
 

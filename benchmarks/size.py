@@ -12,10 +12,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from attn.corpus import load_corpus
-from attn.index import Index
-from attn.model import load_model
-from attn.scan import Plan, scan
+from attn.corpus.corpus import load_corpus
+from attn.index.index import Index
+from attn.models.session import load_model
+from attn.scan.plan import Plan
+from attn.scan.run import scan
 from benchmarks.report import report
 
 DOCUMENTS = 64

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import MOST_SAMPLES, View, describing, language, run_page
+from attn.ui.describe import describe, language_model
+from attn.ui.router import run_page
+from attn.ui.sidebar import View
+from attn.ui.state import MOST_SAMPLES
 
 HELP = {
     "samples": "How many examples the prompt holds: the strongest pairs, one a document, some "
@@ -43,26 +46,26 @@ def evidence() -> None:
 def body(view: View) -> None:
     """Numbers, language model, prompt, descriptions and their scores."""
     st.header(f"What does {view.head} do?", anchor=False)
-    describing.summary(view)
-    describing.rules_table(view)
-    server = language.choose_server()
+    describe.summary(view)
+    describe.rules_table(view)
+    server = language_model.choose_server()
     st.subheader("Ask a language model", anchor=False)
     evidence()
-    drafted = describing.prepare(view)
-    describing.preview(drafted)
-    describing.describe_button(view, server, drafted)
+    drafted = describe.prepare(view)
+    describe.preview(drafted)
+    describe.describe_button(view, server, drafted)
     st.subheader("Descriptions and their scores", anchor=False)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.number_input(
             "Questions", 2, 500, 30, key="_questions", width=110,
             persist_state="session", help=HELP["questions"],
         )  # fmt: skip
-        describing.cost_note(view)
-    describing.running_test(view)
-    describing.history(view, server)
+        describe.cost_note(view)
+    describe.running_test(view)
+    describe.history(view, server)
     own = st.text_area("Or a description of your own", key="_own", persist_state="session")
-    describing.trial_button(view, server, (own or "").strip(), None)
-    describing.exchange(view)
+    describe.trial_button(view, server, (own or "").strip(), None)
+    describe.exchange(view)
 
 
 run_page("describe", body)

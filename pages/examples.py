@@ -7,7 +7,12 @@ from typing import Any
 import streamlit as st
 
 from attn.heads import Example, Window
-from attn.ui import BY, MOST_ROWS, ORDERS, View, beside, downloads, ranking, run_page, shelf
+from attn.ui import downloads
+from attn.ui.examples import ranking, shelf
+from attn.ui.prompt import edited_example
+from attn.ui.router import run_page
+from attn.ui.sidebar import View
+from attn.ui.state import BY, MOST_ROWS, ORDERS
 
 HELP = {
     "order": "Ranked: the strongest pairs first. Reversed: those nearest above average first. "
@@ -57,7 +62,7 @@ def body(view: View) -> None:
 
     def buttons(example: Example, window: Window) -> None:
         shelf.pin_button(view, example)
-        beside.edit_button(view, window, ranking.place_of(example))
+        edited_example.edit_button(view, window, ranking.place_of(example))
 
     show = ranking.show_bands if order == "banded" else ranking.show
     shown = show(view, buttons)

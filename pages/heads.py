@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import (
-    METRICS,
-    View,
-    atlas,
-    circuits,
-    downloads,
-    explain,
-    numbers,
-    plain,
-    run_page,
-    selected,
-)
+from attn.measure.metrics import METRICS
+from attn.ui import downloads
+from attn.ui.heads import atlas, circuits, numbers
+from attn.ui.notices import plain
+from attn.ui.router import run_page
+from attn.ui.sidebar import View
 
 
 def body(view: View) -> None:
@@ -33,7 +27,7 @@ def body(view: View) -> None:
             )
         meant = atlas.filters(index)
     st.caption(atlas.CAPTIONS[kind])
-    st.markdown(explain(METRICS[name]))
+    st.markdown(numbers.explain(METRICS[name]))
     left, right = st.columns([3, 1], gap="medium")
     with left:
         if kind == "list":
@@ -41,10 +35,10 @@ def body(view: View) -> None:
         else:
             atlas.draw(view, name, scatter, meant)
     with right:
-        selected(view)
+        numbers.selected(view)
         atlas.best(view, name, meant)
     downloads.buttons("All metrics", f"{index.name}.heads", lambda: atlas.table(index))
-    numbers(view)
+    numbers.numbers(view)
     circuits.weights(view)
     atlas.similar_heads(view)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import methods, run_text
+from attn.ui.methods import methods
+from attn.ui.router import run_text
 
 
 def body() -> None:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import (
-    LONGEST_TEXT,
-    View,
-    all_heads,
-    beside,
-    map_switches,
-    read_text,
-    run_page,
-    searching,
-    text_view,
-)
+from attn.ui.prompt import edited_example
+from attn.ui.prompt.patterns import all_heads, map_switches, read_text, text_view
+from attn.ui.router import run_page
+from attn.ui.search import search
+from attn.ui.sidebar import View
+from attn.ui.state import LONGEST_TEXT
 
 
 def body(view: View) -> None:
@@ -37,8 +32,8 @@ def body(view: View) -> None:
         return
     pairs = text_view(view.index, view.head, read)
     if pairs:
-        searching.by_pairs(view, read, pairs)
-    beside.show(view, read)
+        search.by_pairs(view, read, pairs)
+    edited_example.show(view, read)
     st.subheader(f"All heads of layer {view.head.layer}", anchor=False)
     st.caption("Rows and columns as above. Click a head to select it.")
     all_heads(view.index, view.head, read.layer)

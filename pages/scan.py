@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import run_text, scan_form
+from attn.ui.router import run_text
+from attn.ui.scan import form
 
 
 def body() -> None:
@@ -15,10 +16,10 @@ def body() -> None:
         "it. It runs on this server, goes on when you close this tab, and can be stopped and "
         "resumed."
     )
-    if not scan_form.allowed():
+    if not form.allowed():
         return
-    scan_form.progress()
-    scan_form.start(scan_form.form())
+    form.progress()
+    form.start(form.form())
 
 
 run_text(body)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui import FINDS, View, read_text, run_page, searching
+from attn.ui.prompt.patterns import read_text
+from attn.ui.router import run_page
+from attn.ui.search import search
+from attn.ui.sidebar import View
+from attn.ui.state import FINDS
 
 TITLES = {"token": "Look at a token", "pattern": "Make a pattern"}
 
@@ -22,12 +26,12 @@ def body(view: View) -> None:
         required=True,
     )
     if kind == "token":
-        searching.by_token(view)
+        search.by_token(view)
         return
     text = st.text_area("Your text", key="text", height=90, persist_state="session")
     read = read_text(view.index, view.head, text)
     if read is not None:
-        searching.by_pattern(view, read)
+        search.by_pattern(view, read)
 
 
 run_page("search", body)

@@ -184,7 +184,7 @@ def uniform_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _tiny(folder: Path) -> Tiny:
-    from attn.model import load_model
+    from attn.models.session import load_model
 
     return Tiny(folder, load_model(str(folder), device="cpu"), plain_model(folder))
 
@@ -238,7 +238,7 @@ def make(text_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 @pytest.fixture(scope="session")
 def builtin() -> Path:
     """Folder of the built-in model, converted; fetched where it is not there yet."""
-    from attn import builtin
+    from attn.models import builtin
 
     return builtin.fetch()
 
@@ -246,7 +246,7 @@ def builtin() -> Path:
 @pytest.fixture(scope="session")
 def session(builtin: Path) -> Any:
     """A session of the built-in model on the CPU, in float32."""
-    from attn.model import load_model
+    from attn.models.session import load_model
 
     return load_model("smollm2-135m", device="cpu")
 
@@ -254,8 +254,8 @@ def session(builtin: Path) -> Any:
 @pytest.fixture(scope="session")
 def sample_index(session: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of an index: the built-in model over the first 40 documents of the sample."""
-    from attn.corpus import load_corpus
-    from attn.scan import scan
+    from attn.corpus.corpus import load_corpus
+    from attn.scan.run import scan
 
     out = tmp_path_factory.mktemp("indexes")
     return scan(session, load_corpus("sample", docs=SAMPLE_DOCS), out=out)

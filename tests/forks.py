@@ -27,11 +27,14 @@ from typing import Any
 import torch
 from safetensors import safe_open
 
-from attn.corpus import load_corpus
+from attn.corpus.corpus import load_corpus
 from attn.errors import AttnError, ScanError
-from attn.index import find_indexes, verify
-from attn.model import ModelSession, load_model
-from attn.scan import Plan, Progress, scan
+from attn.index.index import find_indexes
+from attn.index.manifest import verify
+from attn.models.session import ModelSession, load_model
+from attn.scan.plan import Plan
+from attn.scan.progress import Progress
+from attn.scan.run import scan
 
 PLAN = Plan(ctx=64, top=25, sample=30, shard=2)
 

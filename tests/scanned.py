@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from attn import repeated
-from attn.corpus import load_corpus
+from attn.corpus.corpus import load_corpus
 from attn.heads import HeadId
-from attn.index import Index
-from attn.metrics import WEIGHT_METRICS
-from attn.model import ModelSession
-from attn.scan import Plan, scan
+from attn.index.index import Index
+from attn.measure import random_tokens
+from attn.measure.metrics import WEIGHT_METRICS
+from attn.models.session import ModelSession
+from attn.scan.plan import Plan
+from attn.scan.run import scan
 from tests import oracle, oracle_tables
 from tests.oracle import NEAR, Pair, Text, by_attention, by_write
 
@@ -73,7 +74,7 @@ class Sequences:
 
     def __init__(self) -> None:
         self.ids: np.ndarray | None = None
-        self._real = repeated.random_sequences
+        self._real = random_tokens.random_sequences
 
     def __call__(self, *args: Any, **kwargs: Any) -> np.ndarray:
         self.ids = self._real(*args, **kwargs)
@@ -86,7 +87,7 @@ def scanned(
     """Scan a file, one document a line, and read the same lines the plain way."""
     sequences = Sequences()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(repeated, "random_sequences", sequences)
+        patch.setattr(random_tokens, "random_sequences", sequences)
         folder = scan(session, load_corpus(str(lines)), plan, out=out)
     assert sequences.ids is not None
     tokenizer = session.tokenizer

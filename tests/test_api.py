@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 import attn
-from attn import charts
-from attn.corpus import load_corpus
+from attn.corpus.corpus import load_corpus
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 from attn.notebook import AttentionData
+from attn.show import charts
 from tests.conftest import SAMPLE_DOCS
 
 FIGURES = ("budget", "grid", "pattern", "scatter", "spectrum")
-MODULES = {"describe": "attn.describe", "report": "attn.report", "scan": "attn.scan"}
+MODULES = {"describe": "attn.describe", "scan": "attn.scan"}
 
 
 def function(name: str) -> Any:
@@ -76,7 +76,7 @@ def test_importing_loads_nothing_large() -> None:
         "import attn.scan, attn.describe",
         "from attn.scan import scan; from attn.describe.describe import describe",
         "from attn import scan, describe, report",
-        "import attn.describe.cli, attn.__main__; from attn.scan import Plan",
+        "import attn.cli.describe, attn.__main__; from attn.scan import Plan",
     ],
 )
 def test_what_can_be_called_is_one_thing_whatever_was_imported_before(before: str) -> None:

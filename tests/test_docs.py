@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from attn.corpus import load_corpus
-from attn.index import Index
+from attn.corpus.corpus import load_corpus
+from attn.index.index import Index
 from tests.conftest import contents
 from tests.describe.scripted import Handler, Scripted
 from tests.e2e.conftest import serve

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from attn.index import Index
-from attn.metrics import METRICS
+from attn.index.index import Index
+from attn.measure.metrics import METRICS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ("README.md", "CONTRIBUTING.md")

@@ -15,123 +15,54 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 
-# Each module belongs to the tier of its longest prefix here, and imports from its own tier or
-# lower ones. A new module needs a place.
-TIERS = [
+FLOORS = [
     [
-        "attn.calling",
-        "attn.errors",
-        "attn.heads",
-        "attn.runtime",
-        "attn.tables",
-        "attn.texts",
-        "attn.words",
+        "errors",
+        "config",
+        "runtime",
+        "files",
+        "formatting",
+        "html_tables",
+        "callable_module",
+        "heads",
     ],
-    [
-        "attn.assembly",
-        "attn.batch",
-        "attn.builtin",
-        "attn.charts",
-        "attn.compare",
-        "attn.config",
-        "attn.context",
-        "attn.corpus",
-        "attn.describe.estimate",
-        "attn.describe.prompts",
-        "attn.hub",
-        "attn.index",
-        "attn.kernel",
-        "attn.layers",
-        "attn.lists",
-        "attn.metrics",
-        "attn.ordering",
-        "attn.parts",
-        "attn.publishing",
-        "attn.pushing",
-        "attn.query",
-        "attn.ranges",
-        "attn.readers",
-        "attn.reduction",
-        "attn.repeated",
-        "attn.scales",
-        "attn.scores",
-        "attn.sharing",
-        "attn.shards",
-        "attn.similar",
-        "attn.standalone",
-        "attn.store",
-        "attn.summary",
-        "attn.tally",
-        "attn.tokens",
-        "attn.weights",
-    ],
-    [
-        "attn.adopted",
-        "attn.attention",
-        "attn.checking",
-        "attn.describe",
-        "attn.estimate",
-        "attn.hooked",
-        "attn.merging",
-        "attn.model",
-        "attn.pretrained",
-        "attn.report",
-        "attn.scan",
-        "attn.search",
-    ],
-    ["attn", "attn.__main__", "attn.notebook", "attn.ui"],
-    ["app", "pages"],
+    ["corpus", "measure"],
+    ["index"],
+    ["models"],
+    ["scan", "analyse", "describe"],
+    ["show"],
+    ["cli", "notebook", "ui"],
+    ["pages", "app", "__main__", "attn"],
 ]
-TIER_OF = {prefix: number for number, tier in enumerate(TIERS) for prefix in tier}
+"""The rooms of the house, the ground floor first. A room imports from the floors below its own;
+rooms of one floor do not know each other, but for those of the ground floor. `docs/layout.md` draws
+it. A new file belongs in a room; a new room needs a place here."""
+
+FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor}
 
 ONLY_IMPORTERS = {
     "streamlit": ("attn.ui", "pages", "app"),
-    "transformer_lens": ("attn.model",),
+    "transformer_lens": ("attn.models.session",),
     "openai": ("attn.describe.client",),
-    "plotly": ("attn.charts",),
+    "plotly": ("attn.show.charts",),
 }
-WITHOUT_TORCH = [
-    "attn.charts",
-    "attn.config",
-    "attn.corpus",
-    "attn.describe",
-    "attn.errors",
-    "attn.heads",
-    "attn.index",
-    "attn.publishing",
-    "attn.pushing",
-    "attn.query",
-    "attn.report",
-    "attn.sharing",
-    "attn.standalone",
-    "attn.store",
-    "attn.summary",
-    "attn.texts",
-    "attn.ui",
-]
+WITHOUT_TORCH = (
+    *(f"attn.{room}" for room in FLOORS[0]),
+    "attn.corpus", "attn.index", "attn.describe", "attn.show", "attn.ui", "pages", "app",
+)  # fmt: skip
 """Nothing in these imports torch, not even inside a function."""
 
-IMPORTED_WITHOUT_TORCH = [
-    *WITHOUT_TORCH,
-    "attn",
-    "attn.__main__",
-    "attn.builtin",
-    "attn.context",
-    "attn.metrics",
-    "attn.notebook",
-    "attn.repeated",
-    "attn.scores",
-]
+IMPORTED_WITHOUT_TORCH = (
+    *WITHOUT_TORCH, "attn", "attn.__main__", "attn.cli", "attn.notebook", "attn.models.builtin",
+    "attn.measure.masks", "attn.measure.metrics", "attn.measure.random_tokens",
+    "attn.measure.scores",
+)  # fmt: skip
 """Importing these leaves torch unloaded."""
 
+MOST_LINES = 400
 PAGES_MAY_IMPORT = (
-    "streamlit",
-    "attn.charts",
-    "attn.errors",
-    "attn.heads",
-    "attn.index",
-    "attn.ui",
-)
+    "streamlit", "attn.errors", "attn.heads", "attn.index", "attn.measure", "attn.ui",
+)  # fmt: skip
 PAGE_LINES = 80
 
 
@@ -168,11 +99,10 @@ def within(name: str, prefixes: tuple[str, ...] | list[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in prefixes)
 
 
-def tier(name: str) -> int:
-    for prefix in sorted(TIER_OF, key=len, reverse=True):
-        if within(name, [prefix]) and (prefix != "attn" or name == "attn"):
-            return TIER_OF[prefix]
-    pytest.fail(f"{name} has no tier: give it a place in TIERS.")
+def room(name: str) -> str:
+    """The room of a module: the folder or file of attn/ that it is in."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "attn" and len(parts) > 1 else parts[0]
 
 
 def ours(name: str) -> set[str]:
@@ -180,9 +110,44 @@ def ours(name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_dependencies_point_downward(name: str) -> None:
-    upward = sorted(other for other in ours(name) if tier(other) > tier(name))
-    assert not upward, f"{name} imports {upward} from a higher tier"
+def test_a_room_imports_from_the_floors_below_it(name: str) -> None:
+    mine = room(name)
+    assert mine in FLOOR_OF, f"{name} is in no room: give {mine} a place in FLOORS"
+    others = {other: room(other) for other in ours(name) if room(other) != mine}
+    ground = FLOOR_OF[mine] == 0
+    upward = sorted(
+        other
+        for other, its in others.items()
+        if FLOOR_OF[its] > FLOOR_OF[mine] or (FLOOR_OF[its] == FLOOR_OF[mine] and not ground)
+    )
+    assert not upward, f"{name} imports {upward}, which are not below it"
+
+
+def test_the_picture_in_docs_shows_the_floors() -> None:
+    """The boxes of docs/layout.md, from the top floor down, hold the rooms of FLOORS."""
+    picture = (ROOT / "docs" / "layout.md").read_text(encoding="utf-8").split("```")[1]
+    drawn = [
+        set(re.findall(r"[a-z_]+", line.replace(".py", "").split("  ·  ")[0]))
+        for line in picture.splitlines()
+        if line.startswith("│ ")
+    ]
+    assert drawn == [set(floor) for floor in reversed(FLOORS)]
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in ROOT.glob("attn/**/*.py")}))
+def test_every_room_says_what_goes_in_and_out(folder: Path) -> None:
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    assert text, f"{folder / '__init__.py'} says nothing"
+    if folder.parent == ROOT / "attn":
+        assert "In: " in text
+        assert "Out:" in text
+        assert "mports" in text or "may import" in text
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if within(name, ["attn"])])
+def test_files_stay_short(name: str) -> None:
+    lines = len(SOURCES[name].read_text(encoding="utf-8").splitlines())
+    assert lines <= MOST_LINES, f"{name} has {lines} lines"
 
 
 def test_no_cycles() -> None:
@@ -199,14 +164,18 @@ def test_only_its_importers_import(package: str) -> None:
 
 
 def test_torch_stays_out_of_what_must_start_fast() -> None:
-    fast = [name for name in SOURCES if within(name, [*WITHOUT_TORCH, "pages", "app"])]
+    fast = [name for name in SOURCES if within(name, WITHOUT_TORCH)]
     heavy = ["torch", "transformers", "transformer_lens"]
     found = {name: [other for other in imports(name) if within(other, heavy)] for name in fast}
     assert not {name: others for name, others in found.items() if others}
 
 
 def test_importing_does_not_load_torch() -> None:
-    names = [name for name in IMPORTED_WITHOUT_TORCH if name in SOURCES]
+    names = [
+        name
+        for name in SOURCES
+        if within(name, IMPORTED_WITHOUT_TORCH) and not within(name, ["pages", "app"])
+    ]
     code = (
         "import importlib, sys\n"
         f"for name in {names}:\n"
@@ -264,9 +233,9 @@ def test_the_pins_are_what_the_package_asks_for() -> None:
 def test_ruff_holds_the_folders() -> None:
     """The lint rule itself refuses what it is there to refuse, folder by folder."""
     banned = {
-        "attn/tally.py": "import streamlit",
-        "attn/scan.py": "import transformer_lens",
-        "attn/corpus.py": "import torch",
+        "attn/scan/tally.py": "import streamlit",
+        "attn/scan/run.py": "import transformer_lens",
+        "attn/corpus/corpus.py": "import torch",
         "attn/ui/cache.py": "def load():\n    import torch",
         "pages/heads.py": "import plotly",
         "app.py": "import torch",

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from attn.corpus import load_corpus
+from attn.corpus.corpus import load_corpus
 from attn.describe.chat import FakeModel
 from attn.errors import AttnError, CorpusError, HeadError, ModelError, NoServer, QueryError
 from attn.notebook import AttentionData, Multiple
@@ -175,7 +175,7 @@ def test_every_kind_of_model(kind: str, family: str, request: pytest.FixtureRequ
     elif kind == "pair":
         model = (plain_model(tiny.folder), tokenizer_of(tiny))
     else:
-        from attn.model import load_model
+        from attn.models.session import load_model
 
         model = load_model(str(tiny.folder), device="cpu").bridge
     rows = data_of(model).get_ranked_multiples(1, 1)
@@ -188,8 +188,8 @@ def test_every_kind_of_model(kind: str, family: str, request: pytest.FixtureRequ
 def test_every_architecture_can_be_given(name: str, tmp_path: Path) -> None:
     import transformers
 
-    from attn.adopted import session_of
-    from attn.model import load_model
+    from attn.models.given import session_of
+    from attn.models.session import load_model
 
     folder = architectures.save(architectures.ALL[name], tmp_path)
     named = load_model(str(folder), device="cpu")
@@ -232,7 +232,7 @@ def _head(layer: int, head: int) -> Any:
 
 
 def test_a_bridge_with_other_weights_is_read_with_them(gpt2: Tiny) -> None:
-    from attn.model import load_model
+    from attn.models.session import load_model
 
     session = load_model(str(gpt2.folder), device="cpu")
     with torch.no_grad():

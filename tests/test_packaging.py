@@ -68,7 +68,7 @@ def test_library_and_command_line_work_without_streamlit() -> None:
         "import attn\n"
         "for name in attn.__all__:\n"
         "    getattr(attn, name)\n"
-        "import attn.tokens, attn.merging, attn.describe.cli, attn.__main__\n"
+        "import attn.show.token_html, attn.scan.merge, attn.cli.describe, attn.__main__\n"
         "sys.argv = ['attn', '--help']\n"
         "attn.__main__.main()\n"
     )

@@ -13,7 +13,7 @@ from attn.describe.store import Descriptions
 from attn.describe.trial import Plan, trial
 from attn.errors import DescribeError
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 
 
 def describe(

@@ -16,7 +16,7 @@ from attn.describe.evidence import Passage
 from attn.describe.prompts import Prompt, Shown, describe_prompt
 from attn.errors import AnswerCut, ContextOverflow
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 
 _AGAINST_CIRCLES = 0.5
 

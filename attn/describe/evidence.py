@@ -13,11 +13,13 @@ from functools import cached_property, lru_cache
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from attn import store
 from attn.describe.split import held_out
 from attn.errors import DescribeError, IndexDamaged
 from attn.heads import Example, HeadId, Window
-from attn.index import BANDS, Index, Ranking
+from attn.index.format import DOCUMENTS
+from attn.index.index import Index
+from attn.index.query import Ranking
+from attn.measure.scores import BANDS
 
 RESTS = 0.8
 """A row rests when the first position gets this share of its attention, or more."""
@@ -207,10 +209,10 @@ def _passages(index: Index, kind: str, ranking: Ranking, testing: bool) -> list[
 def _document_ids(index: Index) -> dict[int, str]:
     """Document → its id, the hash of its text."""
     try:
-        table = pq.read_table(index.path / store.DOCUMENTS, columns=["document", "id"])
+        table = pq.read_table(index.path / DOCUMENTS, columns=["document", "id"])
     except (OSError, pa.ArrowException) as error:
         raise IndexDamaged(
-            f"File {store.DOCUMENTS} of the index {index.name} cannot be read: scan again."
+            f"File {DOCUMENTS} of the index {index.name} cannot be read: scan again."
         ) from error
     return dict(zip(table["document"].to_pylist(), table["id"].to_pylist(), strict=True))
 

@@ -44,7 +44,7 @@ def model_file(
     Raises NoServer when ``path`` is no GGUF file, ModelError when the built-in cannot be had.
     """
     if path is None:
-        from attn import builtin
+        from attn.models import builtin
 
         return builtin.gguf(progress)
     file = Path(path).expanduser()

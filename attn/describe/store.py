@@ -21,7 +21,7 @@ from attn.describe.records import description_from, description_record, report_f
 from attn.describe.report import Report
 from attn.errors import DescriptionStoreError
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 
 VERSION = 1
 WAIT = 30.0

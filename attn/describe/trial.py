@@ -25,7 +25,7 @@ from attn.describe.score import Result, score, verdict
 from attn.describe.store import Descriptions
 from attn.errors import AnswerCut
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 
 SHUFFLED = "another head's description"
 _OTHERS = 3  # heads to try, where a model does not come to an end

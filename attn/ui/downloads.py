@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from attn import charts, standalone
+from attn.show import charts, html_page
 from attn.ui.components import save_picture
 from attn.ui.sidebar import View
 
@@ -85,13 +85,13 @@ def figure(drawn: Any, key: str, name: str, **options: Any) -> None:
 
 
 def _page(drawn: Any, name: str) -> str:
-    return standalone.page(name, standalone.place(name), {name: drawn})
+    return html_page.page(name, html_page.place(name), {name: drawn})
 
 
 def report(view: View) -> None:
     """A button that saves all that the index says of the selected head as one HTML page."""
-    from attn.report import file_name
-    from attn.report import report as made
+    from attn.show.report import file_name
+    from attn.show.report import report as made
 
     index, head = view.index, view.head
     st.download_button(

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from attn import builtin
 from attn.config import settings
 from attn.errors import AttnError, IndexFailure
 from attn.heads import Tokens
-from attn.index import Index, Manifest, find_indexes
+from attn.index.index import Index, find_indexes
+from attn.index.manifest import Manifest
+from attn.models import builtin
 
 if TYPE_CHECKING:
-    from attn.attention import Reading
-    from attn.model import ModelSession
-    from attn.search import CellsAnswer
+    from attn.analyse.search import CellsAnswer
+    from attn.models.interface import Reading
+    from attn.models.session import ModelSession
 
 _LOG = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Models:
 
     def get(self, name: str, device: str = "auto", dtype: str = "float32") -> ModelSession:
         """The ModelSession of that name; loading takes 10 s or more. Raises ModelError."""
-        from attn.model import load_model
+        from attn.models.session import load_model
 
         key = (name, device, dtype)
         with self._lock:
@@ -195,7 +196,7 @@ def find_heads(manifest: Manifest, tokens: Tokens, cells: np.ndarray) -> list[Ce
 def _find_heads(
     model: str, dtype: str, weights: str, ids: tuple[int, ...], cells: np.ndarray
 ) -> list[CellsAnswer]:
-    from attn.search import by_cells
+    from attn.analyse.search import by_cells
 
     session = models().get(model, dtype=dtype)
     session.need_weights(weights)

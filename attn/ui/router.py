@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from attn.charts import icon
 from attn.errors import AttnError, IndexFailure
 from attn.heads import HeadId
+from attn.show.charts.colors import icon
 from attn.ui import setup, sidebar, tour
 from attn.ui.library import models
 from attn.ui.notices import fail, warn

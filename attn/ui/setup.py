@@ -10,10 +10,10 @@ import streamlit as st
 
 from attn.config import settings
 from attn.errors import AttnError, IndexDamaged, IndexMissing
-from attn.ui import scanning
 from attn.ui.jobs import Report, Work
 from attn.ui.library import default_model, entries, lacks_builtin, models
 from attn.ui.notices import fail, plain
+from attn.ui.scan import scan_jobs
 
 CORPUS = "sample"
 
@@ -48,7 +48,7 @@ def fetch_model(model: str) -> None:
         "Ranked examples and metrics work without it.",
         icon=":material/download:",
     )
-    fetch = scanning.fetch_work()
+    fetch = scan_jobs.fetch_work()
     _start_or_watch("Fetch the model (93 MB)", fetch, model, scans=False)
 
 
@@ -66,27 +66,27 @@ def scan_again(failure: AttnError, path: Path) -> None:
 
 
 def _start_or_watch(label: str, work: Work, title: str, *, scans: bool = True) -> None:
-    if scanning.running():
-        scanning.watch()
+    if scan_jobs.running():
+        scan_jobs.watch()
         return
     if scans and not settings().scans:
-        st.info(scanning.SWITCHED_OFF, icon=":material/block:")
+        st.info(scan_jobs.SWITCHED_OFF, icon=":material/block:")
         return
-    scanning.ended()
+    scan_jobs.ended()
     st.button(
         label,
         type="primary",
         icon=":material/play_arrow:",
         key=f"start {label}",
-        on_click=scanning.begin,
+        on_click=scan_jobs.begin,
         args=(work, title),
     )
 
 
 def _scan_sample(remove: Path | None = None) -> tuple[Work, str]:
     """The job that scans the sample with the default model, and its title."""
-    request = scanning.Request(default_model(), CORPUS)
-    scan = scanning.scan_work(request, models())
+    request = scan_jobs.Request(default_model(), CORPUS)
+    scan = scan_jobs.scan_work(request, models())
 
     def work(report: Report) -> Any:
         if remove is not None and (remove / "manifest.json").is_file():

@@ -11,16 +11,16 @@ from urllib.parse import urlencode
 import numpy as np
 import streamlit as st
 
-from attn import builtin
+from attn.analyse.filters import LAYER, parse, write
 from attn.config import settings
 from attn.heads import HeadId
-from attn.index import Index
-from attn.ranges import LAYER, parse, write
+from attn.index.index import Index
+from attn.models import builtin
 from attn.ui import tour
 from attn.ui.components import copy_link
 from attn.ui.library import Entry, entries
 from attn.ui.notices import plain
-from attn.ui.scanning import busy, short
+from attn.ui.scan.scan_jobs import busy, short
 from attn.ui.state import add_notice, fresh_head, publish, take_texts, unread, values
 
 _SHAPE = "_shape"

@@ -16,12 +16,12 @@ from urllib.parse import urlencode
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from attn.analyse.filters import parse, write
+from attn.analyse.search import TEMPLATES
 from attn.errors import HeadError, QueryError
 from attn.heads import HeadId
-from attn.query import parse_distance
-from attn.ranges import parse, write
-from attn.scales import SCALES
-from attn.search import TEMPLATES
+from attn.index.query import parse_distance
+from attn.show.scales import SCALES
 
 MOST_ROWS = 100
 MOST_SAMPLES = 100

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from attn.describe.servers import Server
-from attn.index import Index
+from attn.index.index import Index
 from tests.conftest import Tiny
 from tests.describe.scripted import Script, Scripted
 
@@ -44,8 +44,9 @@ def no_server_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def tiny_folder(gpt2: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of an index of the tiny GPT-2 over sixty short texts."""
-    from attn.corpus import load_corpus
-    from attn.scan import Plan, scan
+    from attn.corpus.corpus import load_corpus
+    from attn.scan.plan import Plan
+    from attn.scan.run import scan
 
     draw = random.Random(5)
     texts = [" ".join(draw.choices(WORDS, k=24)) for _ in range(60)]

@@ -16,7 +16,7 @@ from attn.describe.store import Descriptions
 from attn.describe.trial import SHUFFLED, Plan, cost, questions, trial
 from attn.errors import AnswerCut, BudgetSpent, ContextOverflow, DescribeError, Stopped
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 
 HEAD = HeadId(1, 2)
 PLAN = Plan(questions=8, batch=4, parallel=2)

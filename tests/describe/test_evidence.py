@@ -9,7 +9,7 @@ import pytest
 from attn.describe import evidence
 from attn.errors import DescribeError
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 
 HEAD = HeadId(1, 2)
 

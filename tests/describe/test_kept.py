@@ -16,7 +16,8 @@ from attn.describe.store import Descriptions, place
 from attn.describe.trial import Plan, trial
 from attn.errors import DescriptionStoreError
 from attn.heads import HeadId
-from attn.index import Index, verify
+from attn.index.index import Index
+from attn.index.manifest import verify
 from tests.describe.test_describe import talk
 
 HEAD = HeadId(1, 2)

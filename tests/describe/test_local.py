@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from attn import builtin
 from attn.describe.chat import Request
 from attn.describe.client import Client
 from attn.describe.describe import Options, describe, draft
@@ -23,7 +22,8 @@ from attn.describe.store import Descriptions
 from attn.describe.trial import Plan, questions, trial
 from attn.errors import ContextOverflow, NoServer, NotAtServer, RequestRefused
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
+from attn.models import builtin
 
 HEAD = HeadId(1, 2)
 

@@ -199,7 +199,7 @@ def test_what_is_dropped_is_the_end_of_the_kind_with_the_most() -> None:
 
 
 def test_the_estimate_is_about_what_a_tokenizer_counts(session: object) -> None:
-    from attn.corpus import load_corpus
+    from attn.corpus.corpus import load_corpus
 
     tokenizer = session.tokenizer  # type: ignore[attr-defined]
     text = "\n\n".join(document.text for document in load_corpus("sample", docs=30))

@@ -46,7 +46,7 @@ from attn.describe.score import (
 )
 from attn.errors import DescribeError
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 
 TEXTS = ("a", "b", "c", "a", "b")
 

@@ -9,7 +9,7 @@ from attn.describe import evidence
 from attn.describe.questions import ask
 from attn.describe.split import HELD_OUT, held_out
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 
 IDS = st.text("0123456789abcdef", min_size=16, max_size=16)
 

@@ -19,7 +19,7 @@ from playwright.sync_api import (
     expect,
 )
 
-from attn.index import Index
+from attn.index.index import Index
 from tests.e2e.serving import Server, chromium, go, serve
 
 HOSTILE = (
@@ -44,8 +44,9 @@ OpenFile = Callable[[Path], Page]
 @pytest.fixture(scope="session")
 def indexes(session: Any, sample_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sample's index and an older one of a hostile corpus, by the real model."""
-    from attn.corpus import load_corpus
-    from attn.scan import Plan, scan
+    from attn.corpus.corpus import load_corpus
+    from attn.scan.plan import Plan
+    from attn.scan.run import scan
 
     out = tmp_path_factory.mktemp("real-indexes")
     texts = tmp_path_factory.mktemp("hostile") / "<img src=x onerror=taken=6>.txt"

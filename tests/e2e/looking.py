@@ -8,9 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from playwright.sync_api import Page, expect
 
-from attn.charts import shown
+from attn.formatting import shown
 from attn.heads import HeadId
-from attn.index import Index, Ranking
+from attn.index.index import Index
+from attn.index.query import Ranking
 
 HEAD = HeadId(18, 6)
 SENTENCE = "Nora Quist met Nora Quist at the gate, and the gate was shut."

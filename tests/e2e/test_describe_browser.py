@@ -13,7 +13,7 @@ from playwright.sync_api import TimeoutError as NotInTime
 
 from attn.describe.store import Descriptions, place
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 from tests.describe.scripted import Handler, Scripted, chunk
 from tests.e2e.conftest import heading
 from tests.e2e.conftest import serve as serve_app

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import expect
 
-from attn.index import Index
-from attn.ranges import parse, within
-from attn.search import by_cells
+from attn.analyse.filters import parse, within
+from attn.analyse.search import by_cells
+from attn.index.index import Index
 from tests.e2e.conftest import Open
 
 TEXT = "one two three four. one two three four. one two three"

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import BrowserContext, expect
 
-from attn.charts import shown
+from attn.formatting import shown
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 from tests.e2e.conftest import OpenFile, heading
 from tests.e2e.looking import click_cell, expect_head, expect_rows, query, save
 from tests.e2e.serving import go, serve

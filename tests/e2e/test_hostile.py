@@ -7,7 +7,7 @@ from pathlib import Path
 from playwright.sync_api import Page, expect
 
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 from tests.e2e.conftest import HOSTILE, Open
 from tests.e2e.looking import (
     tokens_of_plot,

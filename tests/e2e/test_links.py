@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from attn.charts import shown
+from attn.formatting import shown
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 from tests.e2e.conftest import Open, heading
 from tests.e2e.looking import (
     HEAD,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import expect
 
-from attn.charts import shown
+from attn.formatting import shown
 from attn.heads import HeadId
 from tests.e2e.conftest import Open, heading
 from tests.e2e.looking import (

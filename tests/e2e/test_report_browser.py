@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from attn.index import Index
-from attn.texts import shown
+from attn.formatting import shown
+from attn.index.index import Index
 from tests.e2e.conftest import Open, OpenFile
 from tests.e2e.looking import HEAD, save
 

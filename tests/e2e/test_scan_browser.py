@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from attn.index import Index, find_indexes, verify
+from attn.index.index import Index, find_indexes
+from attn.index.manifest import verify
 from tests.e2e.conftest import heading
 from tests.e2e.serving import Server, go, serve
 

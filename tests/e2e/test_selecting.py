@@ -6,7 +6,7 @@ import numpy as np
 from playwright.sync_api import expect
 
 from attn.heads import HeadId
-from attn.index import Index
+from attn.index.index import Index
 from tests.e2e.conftest import Open, heading
 from tests.e2e.looking import (
     HEAD,

@@ -1,0 +1,30 @@
+"""The command line: ``attn`` or ``python -m attn``. Tables for people, ``--json`` for programs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from attn.cli import describe, heads, scan, share
+from attn.errors import AttnError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Explore the attention heads of transformer language models.",
+)
+for group in (scan, heads, share, describe):
+    app.add_typer(group.commands)
+
+
+def main() -> None:
+    """Run the command line; errors of ours become one sentence and exit code 2."""
+    try:
+        app()
+    except AttnError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.exit(1)

@@ -1,0 +1,234 @@
+"""Questions for examples: ranked, at random, by band, filtered."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from attn.errors import QueryError
+from attn.heads import Example, HeadId
+from attn.index.format import PAIR_GROUP
+from attn.index.query import Distance, HeadPairs, Ranking, apart, first_of_each
+from attn.index.token_tables import TokenTables
+from attn.measure.scores import BANDS, SCORES
+
+
+class ExampleLists(TokenTables):
+    """The examples of a head, ranked and at random."""
+
+    def top(
+        self,
+        head: HeadId,
+        n: int = 10,
+        *,
+        by: str = "multiple",
+        token: str | None = None,
+        destination: str | None = None,
+        regex: bool = False,
+        distance: Distance | None = None,
+        reverse: bool = False,
+        one_per_document: bool = False,
+    ) -> Ranking:
+        """The head's best pairs.
+
+        ``by`` multiple, attention, or write where the scan kept it; ``token`` and ``destination``
+        only pairs whose source and destination token reads exactly so, or, with ``regex``, where
+        the expression finds something; ``distance`` only pairs whose destination is so many
+        positions after their source, at least and at most; ``reverse`` the pairs nearest above
+        average first, by multiple; ``one_per_document`` the best pair of each document. Ties: the
+        earlier document, destination, source first. A filter by source token is exact over the
+        whole corpus, by multiple; the others look among the examples that the index keeps, and say
+        so. Raises QueryError for a question without an answer, HeadError for a head out of range.
+        """
+        if by not in SCORES or (by == "write" and not self.manifest.write):
+            known = ", ".join(SCORES if self.manifest.write else SCORES[:2])
+            raise QueryError(f"Examples are ranked by one of {known}, not by {by!r}.")
+        if reverse and by != "multiple":
+            raise QueryError("The reversed ranking is by multiple: leave out --by or --reverse.")
+        name = "bottom" if reverse else {"multiple": "top"}.get(by, by)
+        if token is None and destination is None and distance is None:
+            if one_per_document and name == "top":
+                return self._answer(head, self._kept(head).listed("by_document"), n)
+            return self._answer(head, self._kept(head).listed(name), n, one=one_per_document)
+        return self._filtered(
+            head, n, by, token, destination, regex, distance, reverse, one_per_document
+        )
+
+    def random(
+        self,
+        head: HeadId,
+        n: int = 10,
+        *,
+        seed: int = 0,
+        token: str | None = None,
+        destination: str | None = None,
+        regex: bool = False,
+        distance: Distance | None = None,
+    ) -> Ranking:
+        """Pairs above average drawn uniformly without replacement, from the index's sample.
+
+        The filters are those of :meth:`top`, among the pairs of the sample.
+        """
+        return self._drawn(head, "sample", n, seed, token, destination, regex, distance)
+
+    def band(
+        self,
+        head: HeadId,
+        band: int,
+        n: int = 10,
+        *,
+        seed: int = 0,
+        token: str | None = None,
+        destination: str | None = None,
+        regex: bool = False,
+        distance: Distance | None = None,
+    ) -> Ranking:
+        """Pairs above average drawn uniformly from one of :data:`BANDS`, low to high.
+
+        The filters are those of :meth:`top`, among the pairs of the band's sample.
+        """
+        if not 0 <= band < len(BANDS):
+            raise QueryError(f"Bands of attention are numbered 0 to {len(BANDS) - 1}.")
+        return self._drawn(head, f"band{band}", n, seed, token, destination, regex, distance)
+
+    def sampled_rows(self, head: HeadId, n: int = 10, *, seed: int = 0) -> Ranking:
+        """Rows drawn uniformly from all that count, each with its best source."""
+        return self._drawn(head, "rows", n, seed)
+
+    def find(
+        self, head: HeadId, document: int, dst: int, src: int, start: int = 0
+    ) -> Example | None:
+        """One pair of a head, None where the index does not keep it.
+
+        With its row where one of the lists keeps that. Raises QueryError for a window that the
+        index lacks, HeadError for a head out of range.
+        """
+        texts = self.window(document, start).texts
+        if not (0 <= src < len(texts) and 0 <= dst < len(texts)):
+            return None
+        kept = self._kept(head)
+        listed, _ = self._listed(head, self._numbers_of(texts[src], False))
+        for pairs in (kept, listed):
+            at = (pairs.document == document) & (pairs.start == start)
+            at &= (pairs.dst == dst) & (pairs.src == src)
+            found = self._examples(head, pairs.only(np.flatnonzero(at)), 1)
+            if found:
+                return found[0]
+        return None
+
+    def _answer(self, head: HeadId, pairs: HeadPairs, n: int, *, one: bool = False) -> Ranking:
+        """The first of a list, which are the first of the whole corpus."""
+        exact = not one or len(pairs) >= self.pairs(head)
+        if one:
+            pairs = pairs.only(first_of_each(pairs.document))
+        return Ranking(self._examples(head, pairs, n), self.pairs(head), len(pairs), exact)
+
+    def _filtered(
+        self,
+        head: HeadId,
+        n: int,
+        by: str,
+        token: str | None,
+        destination: str | None,
+        regex: bool,
+        distance: Distance | None,
+        reverse: bool,
+        one: bool,
+    ) -> Ranking:
+        table, kept = self._tokens(head), self._kept(head)
+        kept = kept.only(kept.above(skip_first=self.manifest.skip_first))
+        whole, matching = len(kept) >= self.pairs(head), None
+        last = None  # which pairs are the last that the index lists of a token that has more
+        if token is not None:
+            wanted = self._numbers_of(token, regex)
+            mine = np.isin(table["token"], wanted)
+            listed, cut = self._listed(head, wanted)
+            kept = kept.only(np.isin(kept.token, wanted)).join(listed)
+            if destination is None:
+                matching = int(table["source_pairs"][mine].sum())
+                last = np.isin(kept.places(), listed.places()[cut])
+        if destination is not None:
+            wanted = self._numbers_of(destination, regex)
+            if token is None:
+                mine = np.isin(table["token"], wanted)
+                matching = int(table["destination_pairs"][mine].sum())
+            kept = kept.only(np.isin(self._destinations(kept), wanted))
+        if distance is not None:  # how many there are in all is not counted
+            kept = kept.only(apart(kept, distance))
+            matching, last = len(kept) if whole else None, None
+        if by == "write":  # which the pairs that are kept without their rows lack
+            kept = kept.only(~np.isnan(kept.write))
+        order = kept.order(kept.score(by), reverse=reverse)
+        exact = len(kept) == matching
+        if not exact and last is not None and last.any() and by == "multiple" and not reverse:
+            # Up to the first token whose listed pairs end here, no pair is missing.
+            order, exact = order[: int(np.argmax(last[order])) + 1], True
+        kept = kept.only(order)
+        if one:
+            exact = exact and (len(kept) == matching or _different(kept.document) >= n)
+            kept = kept.only(first_of_each(kept.document))
+        examples = self._examples(head, kept, n)
+        return Ranking(examples, self.pairs(head), len(kept), exact, matching)
+
+    def _drawn(
+        self,
+        head: HeadId,
+        name: str,
+        n: int,
+        seed: int,
+        token: str | None = None,
+        destination: str | None = None,
+        regex: bool = False,
+        distance: Distance | None = None,
+    ) -> Ranking:
+        pairs = self._kept(head).listed(name)
+        whole = len(pairs) >= self.pairs(head)
+        pairs = pairs.only(np.random.default_rng(seed).permutation(len(pairs)))
+        if token is not None:
+            pairs = pairs.only(np.isin(pairs.token, self._numbers_of(token, regex)))
+        if destination is not None:
+            wanted = self._numbers_of(destination, regex)
+            pairs = pairs.only(np.isin(self._destinations(pairs), wanted))
+        if distance is not None:
+            pairs = pairs.only(apart(pairs, distance))
+        exact = whole or (token is None and destination is None and distance is None)
+        total = self.rows(head) if name == "rows" else self.pairs(head)
+        return Ranking(self._examples(head, pairs, n), total, len(pairs), exact)
+
+    def _examples(self, head: HeadId, pairs: HeadPairs, n: int) -> tuple[Example, ...]:
+        return pairs.examples(head, self._vocabulary["text"], n)
+
+    def _listed(self, head: HeadId, wanted: np.ndarray) -> tuple[HeadPairs, np.ndarray]:
+        """The listed pairs of source tokens, and which is the last of a token that has more."""
+        table, limit = self._tokens(head), self.manifest.per_token
+        sizes = np.minimum(table["source_pairs"], limit)
+        ends = np.cumsum(sizes)
+        mine = np.flatnonzero(np.isin(table["token"], wanted) & (sizes > 0))
+        groups = {
+            group
+            for i in mine
+            for group in range((ends[i] - sizes[i]) // PAIR_GROUP, (ends[i] - 1) // PAIR_GROUP + 1)
+        }
+        tables = [self._listed_in(head, int(group)) for group in sorted(groups)]
+        if not tables:
+            none = self._kept(head).only(np.zeros(0, np.int64))
+            return none, np.zeros(0, bool)
+        pairs = HeadPairs.of_listed(pa.concat_tables(tables))
+        pairs = pairs.only(np.isin(pairs.token, wanted))
+        last = np.zeros(len(pairs), bool)
+        stops = np.cumsum(sizes[mine]) - 1
+        last[stops] = table["source_pairs"][mine] > limit
+        return pairs, last
+
+    def _destinations(self, pairs: HeadPairs) -> np.ndarray:
+        """The vocabulary's numbers of the destination tokens."""
+        numbers = self._numbers
+        found = [
+            numbers[self.window(int(d), int(s)).texts[int(dst)]]
+            for d, s, dst in zip(pairs.document, pairs.start, pairs.dst, strict=True)
+        ]
+        return np.array(found, np.int64)
+
+
+def _different(values: np.ndarray) -> int:
+    return len(np.unique(values))

@@ -1,0 +1,104 @@
+"""The index's files: their names and schemas, the documents, the manifest, verifying. No torch.
+
+- ``manifest.json``: what was scanned and how, and the SHA-256 of every other file; written last
+- ``documents.parquet``: the scanned windows, their ids and display texts
+- ``vocabulary.parquet``: every token text of the corpus, how often it occurs, and the attention
+  that a uniform head would give it (``uniform_0``, and more where layers see differently)
+- ``heads.parquet``: a row a head, its exact counts, its metrics on random tokens and what its
+  weights say
+- ``examples/L00.parquet``: a file a layer, a row group a head; its kept pairs by falling multiple,
+  each with its row of attention and its rank in every list (-1 where it is not in that list)
+- ``tokens/L00.parquet``: a row group a head; what each token got as source, did as destination
+- ``pairs/L00.parquet``: the best pairs of every source token, by head, token and rank, in row
+  groups of at most :data:`PAIR_GROUP`
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from attn.measure.scores import LISTS
+
+FORMAT = 3
+
+
+MANIFEST = "manifest.json"
+
+
+DOCUMENTS = "documents.parquet"
+
+
+VOCABULARY = "vocabulary.parquet"
+
+
+HEADS = "heads.parquet"
+
+
+GROUP = 16  # windows in a row group: what showing one document reads
+
+
+PAIR_GROUP = 16384  # pairs in a row group of the token lists
+
+
+DOCUMENT_COLUMNS = pa.schema(
+    [
+        ("document", pa.int64()),
+        ("start", pa.int32()),
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("truncated", pa.bool_()),
+        ("ids", pa.list_(pa.int32())),
+        ("texts", pa.list_(pa.string())),
+    ]
+)
+
+
+EXAMPLE_COLUMNS = pa.schema(
+    [
+        ("head", pa.int16()),
+        ("document", pa.int64()),
+        ("start", pa.int32()),
+        ("dst", pa.int32()),
+        ("src", pa.int32()),
+        ("token", pa.int32()),
+        ("multiple", pa.float32()),
+        ("attention", pa.float32()),
+        ("write", pa.float32()),
+        *((f"rank_{name}", pa.int32()) for name in LISTS),
+        ("row", pa.list_(pa.float16())),
+    ]
+)
+
+
+TOKEN_COLUMNS = pa.schema(
+    [
+        ("token", pa.int32()),
+        *((f"{side}_{name}", kind) for side in ("source", "destination") for name, kind in (
+            ("pairs", pa.int64()), ("mass", pa.int64()), ("maximum", pa.float32()))),
+    ]
+)  # fmt: skip
+
+
+PAIR_COLUMNS = pa.schema(
+    [
+        ("token", pa.int32()),
+        ("document", pa.int64()),
+        ("start", pa.int32()),
+        ("dst", pa.int32()),
+        ("src", pa.int32()),
+        ("multiple", pa.float32()),
+        ("attention", pa.float32()),
+    ]
+)
+
+
+def layer_file(kind: str, layer: int) -> str:
+    """The name of a layer's file: ``kind`` is examples, tokens or pairs."""
+    return f"{kind}/L{layer:02d}.parquet"
+
+
+def options() -> dict[str, Any]:
+    """How every Parquet file of an index is written."""
+    return {"compression": "zstd", "write_page_checksum": True, "store_schema": True}

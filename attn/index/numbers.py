@@ -1,0 +1,152 @@
+"""Numbers of heads: metrics, budget, histograms, what the weights say."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from attn.errors import QueryError
+from attn.heads import HeadId
+from attn.index.reader import IndexReader
+from attn.measure.metrics import (
+    DISTANCES,
+    FIXED,
+    METRICS,
+    PARTS,
+    SCALES,
+    SUMS,
+    WEIGHT_METRICS,
+    WRITE_SUMS,
+    values_of,
+)
+
+_OF_WEIGHTS = ("q_", "k_", "v_", "ov_", "qk_")  # how the columns begin that hold lists
+
+
+class HeadNumbers(IndexReader):
+    """The numbers of heads that an index holds."""
+
+    @cached_property
+    def _metrics(self) -> dict[str, np.ndarray]:
+        rows = self._heads["rows"].astype(np.float64)
+        none = np.full_like(rows, np.nan)
+        means = {}
+        for i, name in enumerate(SUMS):
+            total = self._heads["sums"][..., i] / SCALES.get(name, FIXED)
+            means[name] = np.divide(total, rows, out=none.copy(), where=rows > 0)
+        left_out = (*WEIGHT_METRICS, *(() if self.manifest.write else WRITE_SUMS))
+        found = {}
+        for name in METRICS:
+            if name in self._heads:
+                found[name] = self._heads[name]
+            elif name not in left_out:
+                found[name] = values_of(name, means)
+        return found
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """The metrics of this index, in the order to show them."""
+        return tuple(self._metrics)
+
+    def metric(self, name: str) -> np.ndarray:
+        """(layer, head) float64: one metric of every head. Raises QueryError for another name."""
+        if name not in self._metrics:
+            known = ", ".join(self.metric_names)
+            raise QueryError(f"The index has no metric {name!r}: choose one of {known}.")
+        return self._metrics[name].copy()
+
+    def numbers(self, head: HeadId) -> dict[str, float]:
+        """Every metric of one head."""
+        self._check(head)
+        return {
+            name: float(values[head.layer, head.head]) for name, values in self._metrics.items()
+        }
+
+    def of_model(self) -> dict[str, np.ndarray]:
+        """What no corpus changes: column → (layer, head) or (layer, head, ...).
+
+        The metrics on random tokens and, where the index has them, what the weights say, as
+        :func:`attn.measure.weights.measure_weights` gives it.
+        """
+        names = [name for name in self._heads if name in METRICS or name.startswith(_OF_WEIGHTS)]
+        return {name: self._heads[name] for name in names}
+
+    def singular_values(self, head: HeadId) -> dict[str, np.ndarray]:
+        """The singular values of a head's circuits, falling: ``ov`` and ``qk`` → (d_head,).
+
+        Empty where the index has none. Raises HeadError for a head out of range.
+        """
+        self._check(head)
+        at = head.layer, head.head
+        names = [name for name in ("ov", "qk") if f"{name}_singular" in self._heads]
+        values = {name: self._heads[f"{name}_singular"][at] for name in names}
+        return {name: some[np.isfinite(some)] for name, some in values.items()}
+
+    def composes_with(self, head: HeadId) -> dict[str, list[tuple[HeadId, float]]]:
+        """The earlier heads that a head composes with most: ``q``, ``k``, ``v`` → (head, score).
+
+        Scores are shares of norms, 0 to 1, the highest first (see :mod:`attn.measure.weights`).
+        Empty where the index has none. Raises HeadError for a head out of range.
+        """
+        self._check(head)
+        at, n = (head.layer, head.head), self.manifest.n_heads
+        found = {}
+        for way in ("q", "k", "v"):
+            if f"{way}_heads" in self._heads:
+                numbers, scores = self._heads[f"{way}_heads"][at], self._heads[f"{way}_scores"][at]
+                found[way] = [
+                    (HeadId(*divmod(int(number), n)), float(score))
+                    for number, score in zip(numbers, scores, strict=True)
+                    if number >= 0
+                ]
+        return found
+
+    def budget(self, head: HeadId) -> dict[str, float]:
+        """The head's attention mass by part, in the order of claims; the shares add to 1.
+
+        All NaN where no row was counted.
+        """
+        rows = self.rows(head)
+        if not rows:
+            return dict.fromkeys(PARTS, float("nan"))
+        shares = self._heads["parts"][head.layer, head.head] / FIXED / rows
+        return dict(zip(PARTS, [*map(float, shares), float(1 - shares.sum())], strict=True))
+
+    def distances(self, head: HeadId) -> tuple[np.ndarray, np.ndarray]:
+        """Where each bin of distance begins, and the share of the mass in it: (bin,), (bin,)."""
+        rows = max(self.rows(head), 1)
+        mass = self._heads["distances"][head.layer, head.head] / FIXED / rows
+        return np.array(DISTANCES), mass
+
+    def attention_counts(self, head: HeadId) -> np.ndarray:
+        """(bin,) pairs above average: bin i has 2^-i-1 <= attention < 2^-i, the last the rest."""
+        self._check(head)
+        counts: np.ndarray = self._heads["attention"][head.layer, head.head]
+        return counts.copy()
+
+    def warnings(self) -> list[str]:
+        """What to know before believing the numbers, in sentences."""
+        said = list(self.manifest.notices)
+        if self.manifest.short:
+            n = self.manifest.short
+            what = "document" if n == 1 else "documents"
+            said.append(f"Skipped {n} {what} of fewer than two tokens.")
+        if self.manifest.without_attention:
+            layers = self.manifest.without_attention
+            some = f"Layers {', '.join(map(str, layers))}" if layers[1:] else f"Layer {layers[0]}"
+            have = "have" if layers[1:] else "has"
+            said.append(f"{some} of {self.manifest.model} {have} no attention: left out.")
+        bad = [HeadId(int(a), int(b)) for a, b in np.argwhere(self._heads["nonfinite"] > 0)]
+        if bad:
+            rows = int(self._heads["nonfinite"].sum())
+            heads = ", ".join(map(str, bad[:8])) + (" and others" if len(bad) > 8 else "")
+            remedy = {
+                "float16": "scan with --dtype bfloat16 or float32",
+                "bfloat16": "scan with --dtype float32",
+            }.get(self.manifest.dtype, "no dtype is wider, so check the model's weights")
+            said.append(
+                f"Left out {rows:,} rows of {heads} whose attention is not finite "
+                f"in {self.manifest.dtype}: {remedy}."
+            )
+        return said

@@ -1,0 +1,138 @@
+"""What every head gave each token of the corpus: exact over the whole of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from attn.errors import QueryError
+from attn.heads import HeadId
+from attn.index.reader import IndexReader
+from attn.measure.metrics import (
+    FIXED,
+)
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """What a head gave one token as a source, or did from it as a destination.
+
+    ``count`` how often it occurs in the corpus; ``pairs`` above average; ``mass`` attention summed
+    over all rows, without what rests on the first position where the scan skipped it (as a
+    destination: what its rows do not leave there); ``lift`` the mass as a multiple of what a
+    uniform head would give (as a destination: mass a row); ``maximum`` its best multiple.
+    """
+
+    token: str
+    count: int
+    pairs: int
+    mass: float
+    lift: float
+    maximum: float
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What each head gave some tokens, over the whole corpus; arrays are (layer, head).
+
+    ``tokens`` their texts; ``mass`` attention in rows, ``whole`` the same of all tokens, ``even``
+    what a uniform head would give these, ``pairs`` above average.
+    """
+
+    tokens: list[str]
+    mass: np.ndarray
+    whole: np.ndarray
+    even: np.ndarray
+    pairs: np.ndarray
+
+
+class TokenTables(IndexReader):
+    """What heads gave each token of the corpus, or did from it."""
+
+    @property
+    def vocabulary(self) -> Sequence[str]:
+        """Every token text of the corpus."""
+        texts: list[str] = self._vocabulary["text"].tolist()
+        return texts
+
+    def uniform(self, layer: int) -> np.ndarray:
+        """(token,) int64: what a uniform head of the layer would give each token, fixed point."""
+        number = int(self._heads["uniform"][layer, 0])
+        even: np.ndarray = self._vocabulary[f"uniform_{number}"]
+        return even
+
+    def sources(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
+        """What the head gave each token of the whole corpus, the largest mass first."""
+        self._check(head)
+        return self._token_rows(head, "source", self.uniform(head.layer) / FIXED, n)
+
+    def destinations(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
+        """From which tokens the head looks elsewhere than at the first position, most first."""
+        return self._token_rows(head, "destination", self._vocabulary["rows"], n)
+
+    def token_counts(self) -> np.ndarray:
+        """(token,) int64: how often each token of :attr:`vocabulary` stands in the corpus."""
+        counts: np.ndarray = self._vocabulary["count"].astype(np.int64)
+        return counts
+
+    def source_masses(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Of every head, the numbers of the tokens it saw, and the attention it gave them."""
+        for _, columns in self._all_tokens():
+            yield columns["token"], columns["source_mass"] / FIXED
+
+    def given(self, text: str, *, regex: bool = False) -> Given:
+        """What every head gave the tokens that read exactly so, or that the expression finds.
+
+        Exact over the whole corpus. Raises QueryError where no token of the corpus matches.
+        """
+        wanted = np.zeros(len(self._vocabulary["text"]), bool)
+        wanted[self._numbers_of(text, regex)] = True
+        if not wanted.any():
+            what = "matches" if regex else "reads exactly"
+            raise QueryError(
+                f"No token of the corpus {what} {text!r}: mind the space that most begin with."
+            )
+        shape = self.manifest.n_layers, self.manifest.n_heads
+        mass, whole, even = (np.zeros(shape) for _ in range(3))
+        pairs = np.zeros(shape, np.int64)
+        for head, columns in self._all_tokens():
+            some, at = wanted[columns["token"]], (head.layer, head.head)
+            whole[at] = columns["source_mass"].sum() / FIXED
+            mass[at] = columns["source_mass"][some].sum() / FIXED
+            pairs[at] = columns["source_pairs"][some].sum()
+            even[at] = self.uniform(head.layer)[wanted].sum() / FIXED
+        return Given(self._vocabulary["text"][wanted].tolist(), mass, whole, even, pairs)
+
+    def _token_rows(
+        self, head: HeadId, side: str, even: np.ndarray, n: int | None
+    ) -> list[TokenRow]:
+        table = self._tokens(head)
+        mass = table[f"{side}_mass"] / FIXED
+        rows = []
+        for i in np.lexsort((table["token"], -mass))[:n]:
+            token = int(table["token"][i])
+            rows.append(
+                TokenRow(
+                    self._vocabulary["text"][token],
+                    int(self._vocabulary["count"][token]),
+                    int(table[f"{side}_pairs"][i]),
+                    float(mass[i]),
+                    float(mass[i] / even[token]) if even[token] else 0.0,
+                    float(table[f"{side}_maximum"][i]),
+                )
+            )
+        return rows
+
+    def _numbers_of(self, text: str, regex: bool) -> np.ndarray:
+        """The vocabulary's numbers of the tokens that read so, or that the expression finds."""
+        texts = self._vocabulary["text"]
+        if not regex:
+            return np.flatnonzero(texts == text)
+        try:
+            rule = re.compile(text)
+        except re.error as error:
+            raise QueryError(f"{text!r} is not a regular expression: {error}.") from error
+        return np.array([i for i, one in enumerate(texts) if rule.search(one)], np.int64)

@@ -1,0 +1,233 @@
+"""A model's weights → numbers of its heads: copying, composition, and the sizes of OV and QK.
+
+As in Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". A head's OV circuit
+is ``W_V W_O`` and its QK circuit ``W_Q W_Kᵀ``, both (d_model, d_model), from weights as they are
+stored: gains of norms, biases and rotations by position are no part of them. Neither is ever made
+whole: ``W_V = Q R`` with an orthogonal Q, so ``R W_O``, (d_head, d_model), has the singular values
+and the norms of the product, and a vocabulary × vocabulary matrix shares its eigenvalues with one
+of (d_head, d_head).
+
+What a model gives is kept in the cache folder under the hash of its weights and of this file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attn.config import settings
+from attn.measure.metrics import WEIGHT_METRICS
+
+PARTNERS = 5
+"""Earlier heads that are kept for each way to compose."""
+
+WAYS = ("q", "k", "v")
+"""What of a head reads an earlier head's output: its queries, keys or values."""
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """The attention weights of one layer, float32, KV heads said once for each of their heads.
+
+    ``w_q``, ``w_k``, ``w_v`` (head, d_model, d_head); ``w_o`` (head, d_head, d_model).
+    """
+
+    w_q: Tensor
+    w_k: Tensor
+    w_v: Tensor
+    w_o: Tensor
+
+    @cached_property
+    def written(self) -> Tensor:
+        """(head, d_head, d_model): ``W_V W_O`` but for a rotation from the left."""
+        return _root(self.w_v) @ self.w_o
+
+    def read(self, way: str) -> Tensor:
+        """(head, d_model, d_head): what a way reads of an earlier head's output.
+
+        That is ``W_Q W_Kᵀ``, ``W_K W_Qᵀ`` or ``W_V W_O``, but for a rotation from the right.
+        """
+        one, other = {
+            "q": (self.w_q, self.w_k),
+            "k": (self.w_k, self.w_q),
+            "v": (self.w_v, self.w_o.mT),
+        }[way]
+        return one @ _root(other).mT
+
+    @cached_property
+    def ov_singular(self) -> Tensor:
+        """(head, d_head) singular values of ``W_V W_O``, falling."""
+        return _singular(self.w_v, self.w_o.mT)
+
+    @cached_property
+    def qk_singular(self) -> Tensor:
+        """(head, d_head) singular values of ``W_Q W_Kᵀ``, falling."""
+        return _singular(self.w_q, self.w_k)
+
+
+def _root(factor: Tensor) -> Tensor:
+    """R (head, d_head, d_head) of ``factor`` (head, d_model, d_head), for which RᵀR = factorᵀ
+    factor: what is left of the factor in a product, but for a rotation from the left."""
+    r: Tensor = torch.linalg.qr(factor, mode="r").R
+    return r
+
+
+def _singular(left: Tensor, right: Tensor) -> Tensor:
+    """(head, d_head) singular values of ``left rightᵀ``, both (head, d_model, d_head), falling."""
+    return _of_finite(torch.linalg.svdvals, _root(left) @ _root(right).mT)
+
+
+def _of_finite(values: Callable[[Tensor], Tensor], square: Tensor) -> Tensor:
+    """(head, d_head) values of square matrices (head, d_head, d_head), NaN of one not finite."""
+    finite = square.isfinite().flatten(1).all(1)
+    found = values(torch.where(finite[:, None, None], square, 0.0))
+    return torch.where(finite[:, None], found, torch.nan)
+
+
+def layer_weights(session: Any, layer: int) -> Layer:
+    """A layer's weights from the session's Bridge. Raises ValueError where they are no such."""
+    attn, n = session.bridge.blocks[layer].attn, session.n_heads
+    found = []
+    for name in ("W_Q", "W_K", "W_V", "W_O"):
+        weight = getattr(attn, name).detach().float()
+        if weight.ndim != 3 or n % len(weight):
+            raise ValueError(f"{name} of layer {layer} is {tuple(weight.shape)}")
+        found.append(weight.repeat_interleave(n // len(weight), 0))
+    return Layer(*found)
+
+
+def copying(w_v: Tensor, w_o: Tensor, through: Tensor) -> Tensor:
+    """(head,) ``Σ Re λ / Σ |λ|`` over the eigenvalues of ``W_E W_V W_O W_U``, -1 to 1.
+
+    ``w_v`` (head, d_model, d_head), ``w_o`` (head, d_head, d_model), ``through`` (d_model, d_model)
+    is ``W_U W_E``. All eigenvalues but d_head of that (vocabulary, vocabulary) matrix are 0, and
+    the others are those of ``W_O W_U W_E W_V``. NaN for a head whose weights are 0 or not finite.
+    """
+    values = _of_finite(torch.linalg.eigvals, (w_o @ through @ w_v).double())
+    score: Tensor = values.real.sum(-1) / values.abs().sum(-1)
+    return score
+
+
+def composition(left: Tensor, right: Tensor) -> Tensor:
+    """(earlier head, head) ``‖A B‖ / (‖A‖ ‖B‖)`` by Frobenius norms, 0 to 1.
+
+    ``left`` (earlier head, d_head, d_model) as :attr:`Layer.written`; ``right`` (head, d_model,
+    d_head) as :meth:`Layer.read`.
+    """
+    rows, columns = left.flatten(0, 1), right.permute(1, 0, 2).flatten(1)
+    blocks = (rows @ columns).reshape(len(left), left.shape[1], len(right), right.shape[2])
+    sizes = left.flatten(1).norm(dim=1)[:, None] * right.flatten(1).norm(dim=1)
+    scores: Tensor = blocks.square().sum((1, 3)).sqrt() / sizes
+    return scores
+
+
+def effective_rank(singular: Tensor) -> Tensor:
+    """(...,) ``(Σ σ²)² / Σ σ⁴`` of singular values (..., d_head).
+
+    How many directions a matrix has, by their weight: 1 to d_head. NaN for one of zeros.
+    """
+    squares = singular.double().square()
+    rank: Tensor = squares.sum(-1).square() / squares.square().sum(-1)
+    return rank
+
+
+def measure_weights(session: Any) -> dict[str, np.ndarray]:
+    """What the weights say of every head of a model: name → (layer, head, ...).
+
+    The metrics of :data:`attn.measure.metrics.WEIGHT_METRICS`, float64; ``ov_singular`` and
+    ``qk_singular`` (layer, head, d_head) float32; and for each of :data:`WAYS` ``q_heads`` (layer,
+    head, partner) int32, the earlier heads composed with most, as ``layer * n_heads + head``, -1
+    for none, and ``q_scores`` float32. NaN in layers without attention, and where weights are 0 or
+    not finite and a number has no meaning; nothing where the Bridge cannot tell a model's weights
+    by head. Read from the cache folder where they are there already.
+    """
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # another one computes anew
+    place = settings().cache / "weights" / f"{session.weights[:32]}-{code[:16]}.npz"
+    try:
+        with place.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            return {name: kept[name] for name in kept.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):  # none, or damaged
+        pass
+    found = _measure(session)
+    _keep(found, place)
+    return found
+
+
+def _keep(found: dict[str, np.ndarray], place: Path) -> None:
+    """Write a file of the cache, all at once; a folder that cannot be written is left alone."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(prefix=".weights-", dir=place.parent)
+    except OSError:
+        return
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **found)  # type: ignore[arg-type]
+        os.replace(temporary, place)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+
+
+@torch.no_grad()
+def _measure(session: Any) -> dict[str, np.ndarray]:
+    there = [i for i in range(session.n_layers) if i not in session.without_attention]
+    try:
+        layers = {i: layer_weights(session, i) for i in there}
+    except (AttributeError, ValueError, RuntimeError):  # a Bridge that cannot say
+        return {}
+    n, shape = session.n_heads, (session.n_layers, session.n_heads)
+    widest = max(max(layer.w_q.shape[2], layer.w_o.shape[1]) for layer in layers.values())
+    found: dict[str, np.ndarray] = {name: np.full(shape, np.nan) for name in WEIGHT_METRICS}
+    through = _through(session)
+    for circuit in ("ov", "qk"):
+        values = np.full((*shape, widest), np.nan, np.float32)
+        for i, layer in layers.items():
+            singular = layer.ov_singular if circuit == "ov" else layer.qk_singular
+            values[i, :, : singular.shape[1]] = singular.cpu().numpy()
+            found[f"{circuit}_norm"][i] = singular.double().norm(dim=-1).cpu().numpy()
+            found[f"{circuit}_rank"][i] = effective_rank(singular).cpu().numpy()
+        found[f"{circuit}_singular"] = values
+    for i, layer in layers.items():
+        if through is not None:
+            found["copying"][i] = copying(layer.w_v, layer.w_o, through).cpu().numpy()
+    for way in WAYS:
+        heads = np.full((*shape, PARTNERS), -1, np.int32)
+        scores = np.full((*shape, PARTNERS), np.nan, np.float32)
+        for i, layer in layers.items():
+            read = layer.read(way)
+            numbers = [j * n + head for j in there if j < i for head in range(n)]
+            if not numbers:
+                continue
+            table = composition(torch.cat([layers[j].written for j in there if j < i]), read)
+            order = table.double().nan_to_num(-1).sort(dim=0, descending=True, stable=True)
+            best, rows = (some[:PARTNERS].T.cpu().numpy() for some in order)
+            kept, none = best.shape[1], best < 0  # none: one of the two has no size
+            heads[i, :, :kept] = np.where(none, -1, np.array(numbers)[rows])
+            scores[i, :, :kept] = np.where(none, np.nan, best)
+            found[f"{way}_composition"][i] = scores[i, :, 0]
+        found[f"{way}_heads"], found[f"{way}_scores"] = heads, scores
+    return found
+
+
+def _through(session: Any) -> Tensor | None:
+    """(d_model, d_model) ``W_U W_E``; None where a model has no such pair of matrices."""
+    try:
+        w_e = session.bridge.W_E.detach().float()  # (token, d_model)
+        w_u = session.bridge.W_U.detach().float()  # (d_model, token)
+    except (AttributeError, RuntimeError):
+        return None
+    if w_e.ndim != 2 or w_u.ndim != 2 or w_u.shape[::-1] != w_e.shape:
+        return None
+    through: Tensor = w_u @ w_e
+    return through

@@ -1,0 +1,383 @@
+"""Names → a :class:`ModelSession`: model, tokenizer and lock. The only user of transformer_lens.
+
+Patterns are read where they are made: an attention function of our own, registered with
+transformers' ``AttentionInterface``, computes exactly what the model's eager attention does and
+hands each layer's pattern to an observer before the next layer runs. Reading through
+``TransformerBridge`` hooks gives the same numbers and costs half a forward pass more; the Bridge is
+booted on a twin that shares the weights and serves as :attr:`ModelSession.bridge`. The first
+reading of every model is checked against plain transformers and the Bridge: a model whose patterns
+differ is refused by name.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from attn.config import settings
+from attn.corpus.tokens import token_texts
+from attn.errors import ContextTooLong, HeadError, IndexMismatch, ModelError
+from attn.heads import HeadId, Tokens
+from attn.models import checks, hooks, interface, pretrained
+from attn.models.interface import Observer, Reading, Stop, Watch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class ModelSession:
+    """A model on its device, its tokenizer, and the one lock around every use of it.
+
+    Made by :func:`load_model`. Safe to share between threads: forward passes take turns.
+
+    ``name`` as it was asked for; ``revision`` the commit of a Hub model or ""; ``n_layers``,
+    ``n_heads``, ``n_ctx`` (tokens); ``bidirectional`` whether rows see later positions;
+    ``without_attention`` the layers of a hybrid model that have none; ``hf`` the Hugging Face
+    model; ``bridge`` the TransformerBridge on the same weights.
+    """
+
+    def __init__(
+        self, hf: Any, tokenizer: Any, *, name: str, device: str, dtype: str, revision: str = ""
+    ) -> None:
+        config = hf.config.get_text_config()
+        self.hf, self.tokenizer, self.name = hf.eval(), tokenizer, name
+        self.device, self.dtype, self.revision = device, dtype, revision
+        try:
+            self.n_layers = int(config.num_hidden_layers)
+            self.n_heads = int(config.num_attention_heads)
+        except (AttributeError, TypeError) as error:  # Mamba has none, OpenELM a list of them
+            raise ModelError(
+                f"{name} ({config.model_type}) has no attention heads, or not the same number in "
+                f"every layer: choose another model."
+            ) from error
+        self.n_vocab = int(config.vocab_size)
+        self.n_ctx = pretrained.context_length(hf, tokenizer)
+        self.bidirectional = False
+        self.without_attention: tuple[int, ...] = ()
+        self._lock = threading.Lock()
+        self._text_lock = threading.Lock()
+        self._iterating: int | None = None
+        self._reading = threading.Lock()  # around every change of it
+        self._visible: dict[int, dict[int, Tensor]] = {}
+        self._watch = Watch(name, values=self._values)
+        firsts = tokenizer.bos_token_id, tokenizer.cls_token_id  # the Bridge sets what it lacks
+        self.bridge = _bridge(self)
+        self._install()
+        self.bos_id: int | None = firsts[self.bidirectional]
+
+    @property
+    def has_bos(self) -> bool:
+        """Whether the tokenizer has a token for the beginning of a text."""
+        return self.bos_id is not None
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 (hex) over all weights as loaded: names, types, shapes and bytes."""
+        digest = hashlib.sha256()
+        for key, tensor in sorted(self.hf.base_model.state_dict().items()):
+            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(memoryview(flat.numpy()))
+        return digest.hexdigest()
+
+    def encode(self, text: str, bos: bool | None = None, limit: int | None = None) -> Tokens:
+        """Tokenize a text.
+
+        ``bos`` puts the beginning-of-text token first (default: where the tokenizer has one);
+        ``limit`` keeps at most that many tokens, the BOS included. Special tokens spelled out in
+        the text stay literal text.
+        """
+        bos = self.has_bos if bos is None else bos
+        if bos and self.bos_id is None:
+            raise ModelError(f"The tokenizer of {self.name} has no BOS token: use --no-bos.")
+        ids, texts, truncated = [], [], False
+        if bos:
+            ids.append(self.bos_id)
+            texts.append(str(self.tokenizer.convert_ids_to_tokens(self.bos_id)))
+        room = None if limit is None else max(limit - len(ids), 0)
+        with self._text_lock:
+            got, shown = token_texts(self.tokenizer, text, room)
+        if room is not None and len(got) > room:
+            got, shown, truncated = got[:room], shown[:room], True
+        return Tokens(np.array(ids + got, np.int32), tuple(texts + shown), truncated)
+
+    def observe(
+        self,
+        ids: Tensor | np.ndarray | Sequence[Sequence[int]],
+        observer: Observer,
+        layers: Sequence[int] | None = None,
+        lengths: Sequence[int] | None = None,
+        norms: bool = False,
+    ) -> None:
+        """Run the model and show each layer's :class:`Reading` to ``observer``, in layer order.
+
+        ``ids`` (batch, position) integers, shorter sequences padded on the right with any id;
+        ``lengths`` (batch,) their real lengths, which a bidirectional model needs; ``norms`` gives
+        each reading its norms. No layer above the last one asked for is run. The observer must not
+        keep the pattern, nor call this session again. Raises :class:`ContextTooLong`,
+        :class:`ModelError` for ids that the vocabulary lacks.
+        """
+        batch = self._batch(ids)
+        wanted = frozenset(range(self.n_layers) if layers is None else layers)
+        if not wanted:
+            return
+        if min(wanted) < 0 or max(wanted) >= self.n_layers:
+            raise ModelError(f"{self.name} has layers 0 to {self.n_layers - 1}.")
+        inputs: dict[str, Any] = {"input_ids": batch}
+        if self.bidirectional and lengths is not None:
+            position = torch.arange(batch.shape[1], device=self.device)
+            ends = torch.as_tensor(list(lengths), device=self.device)
+            inputs["attention_mask"] = (position[None] < ends[:, None]).long()
+        seen: dict[int, Tensor] = {}
+
+        def watcher(reading: Reading) -> None:
+            seen[reading.layer] = reading.visible[0]
+            observer(reading)
+
+        with self._alone(), torch.no_grad():
+            self._watch.observer, self._watch.layers = watcher, wanted
+            self._watch.last = max(wanted)
+            self._watch.grams = self._grams if norms else None
+            try:
+                self.hf.base_model(**inputs, use_cache=False)
+            except Stop:
+                pass
+            finally:
+                self._watch.observer = self._watch.seen = None
+        if lengths is None and len(seen) + len(self.without_attention) == self.n_layers:
+            self._visible[batch.shape[1]] = {k: v.cpu() for k, v in seen.items()}
+
+    def patterns(
+        self,
+        ids: Tensor | np.ndarray | Sequence[Sequence[int]],
+        layers: Sequence[int] | None = None,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yield ``(layer, pattern)`` for one layer after the other, keeping none.
+
+        ``ids`` (batch, position); pattern (batch, head, dst, src) float32 on the model's device.
+        The next layer runs when the next pattern is asked for; the session is busy until the
+        iterator ends or is closed.
+        """
+        self._batch(ids)  # bad input fails here, not at the first step
+        return self._patterns(ids, layers)
+
+    def _patterns(self, ids: Any, layers: Sequence[int] | None) -> Iterator[tuple[int, Tensor]]:
+        """A forward pass in a thread of its own, which waits after each layer for the reader."""
+        ready, go = threading.Semaphore(0), threading.Semaphore(0)
+        box: list[Reading | BaseException | None] = []
+        closed = False
+
+        def hand_over(reading: Reading) -> None:
+            box.append(reading)
+            ready.release()
+            go.acquire()
+            if closed:
+                raise Stop
+
+        def work() -> None:
+            try:
+                self.observe(ids, hand_over, layers)
+                box.append(None)
+            except BaseException as error:
+                box.append(error)
+            ready.release()
+
+        self._refuse_reentry()
+        worker = threading.Thread(target=work, name="attn-patterns", daemon=True)
+        reader = threading.get_ident()
+        worker.start()
+        try:
+            while True:
+                ready.acquire()
+                item = box.pop()
+                if item is None:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                with self._reading:  # the worker holds the session and waits
+                    self._iterating = reader
+                yield item.layer, item.pattern
+                del item
+                go.release()
+        finally:
+            closed = True
+            with self._reading:  # another reader may have the session by now
+                if self._iterating == reader:
+                    self._iterating = None
+            go.release()
+            worker.join()
+
+    def pattern(self, ids: Tensor | np.ndarray | Sequence[int], head: HeadId) -> Tensor:
+        """(dst, src) float32: one head's pattern on one sequence of ids (position,).
+
+        Runs no layer above the head's. Raises :class:`HeadError` for a head the model lacks, or in
+        a layer that has no attention.
+        """
+        head.check(self.n_layers, self.n_heads)
+        self.need_attention(head.layer)
+        kept: list[Tensor] = []
+        self.observe(
+            torch.as_tensor(ids)[None],
+            lambda reading: kept.append(reading.pattern[0, head.head].clone()),
+            layers=[head.layer],
+        )
+        return kept[0]
+
+    def need_weights(self, weights: str) -> None:
+        """Raise IndexMismatch unless these are the weights that an index was made with."""
+        if self.weights != weights:
+            raise IndexMismatch(
+                f"The index was made with other weights of {self.name} than those on this machine: "
+                f"scan again, or choose another index."
+            )
+
+    def visible(self, layer: int, n: int) -> Tensor:
+        """(dst,) int64: how many sources each row of a sequence of ``n`` tokens sees in a layer.
+
+        Raises :class:`HeadError` for a layer without attention.
+        """
+        HeadId(layer, 0).check(self.n_layers, self.n_heads)
+        self.need_attention(layer)
+        if n not in self._visible:
+            self.observe(torch.zeros((1, n), dtype=torch.int64), lambda reading: None)
+        return self._visible[n][layer]
+
+    def need_attention(self, layer: int) -> None:
+        """Raise :class:`HeadError` for a layer that has no attention."""
+        if layer in self.without_attention:
+            raise HeadError(
+                f"Layer {layer} of {self.name} has no attention: choose a head of another layer."
+            )
+
+    @cached_property
+    def _grams(self) -> dict[int, Tensor]:
+        """Layer → (head, d_head, d_head) float32: ``W_O W_Oᵀ``, a value's write by its square."""
+        made: dict[int, Tensor] = {}
+        for layer in range(self.n_layers):
+            if layer not in self.without_attention:
+                w_o = self.bridge.blocks[layer].attn.W_O.detach().float()  # (head, d_head, d_model)
+                made[layer] = w_o @ w_o.mT
+        return made
+
+    def _values(self, layer: int, hidden: Tensor) -> Tensor:
+        """(batch, head, src, d_head): values from what a layer's attention reads."""
+        attn = self.bridge.blocks[layer].attn
+        w_v, b_v = attn.W_V.to(hidden.dtype), attn.b_V  # (head, d_model, d_head), (head, d_head)
+        values: Tensor = hidden[:, None] @ w_v
+        return values if b_v is None else values + b_v[:, None].to(hidden.dtype)
+
+    def _batch(self, ids: Any) -> Tensor:
+        batch = torch.as_tensor(ids).to(self.device, torch.int64)
+        if batch.ndim != 2 or batch.numel() == 0:
+            raise ModelError("Token ids come as (batch, position), with at least one token.")
+        if batch.shape[1] > self.n_ctx:
+            raise ContextTooLong(batch.shape[1], self.n_ctx)
+        if int(batch.min()) < 0 or int(batch.max()) >= self.n_vocab:
+            raise ModelError(f"Token ids of {self.name} run from 0 to {self.n_vocab - 1}.")
+        return batch
+
+    def _refuse_reentry(self) -> None:
+        if self._iterating == threading.get_ident():
+            raise ModelError("This thread is still reading patterns: close that iterator first.")
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self._refuse_reentry()
+        with self._lock:
+            yield
+
+    def _install(self) -> None:
+        """Make the model show its patterns, and compare a first reading; refuse what differs."""
+        ids = checks.probe(self.hf, self.n_ctx, self.n_vocab).to(self.device)
+        readings: dict[int, Reading] = {}
+        names = {f"blocks.{layer}.attn.hook_pattern": layer for layer in range(self.n_layers)}
+
+        def keep(reading: Reading) -> None:
+            pattern = reading.pattern.cpu()
+            readings[reading.layer] = Reading(reading.layer, pattern, reading.visible.cpu())
+
+        try:
+            own = checks.own_patterns(self.hf, ids)
+            if not interface.install(self.hf, self._watch):
+                hooks.install(self.hf, self._watch, self.n_layers)
+            with checks.short_windows(self.hf, self.bridge.original_model), torch.no_grad():
+                self.observe(ids, keep)
+                _, cache = self.bridge.run_with_cache(ids, names_filter=list(names))
+        except ModelError:
+            raise
+        except torch.OutOfMemoryError as error:
+            raise ModelError(
+                f"The memory of {self.device} does not hold {self.name}: use another device."
+            ) from error
+        except Exception as error:  # whatever a model that is not understood makes torch raise
+            raise ModelError(
+                f"The attention of {self.name} ({self.hf.config.model_type}) cannot be read: "
+                f"choose another model."
+            ) from error
+        theirs = {names[name]: cache[name].float().cpu() for name in names if name in cache}
+        self._visible.clear()  # of shortened windows
+        without = checks.without_attention(self.hf, self.n_layers, readings)
+        layers = [layer for layer in range(self.n_layers) if layer not in without]
+        self.bidirectional = checks.check(self.name, readings, layers, own, theirs, self.dtype)
+        self.without_attention = without
+
+
+def load_model(
+    name: str | None = None, device: str = "auto", dtype: str = "float32"
+) -> ModelSession:
+    """Load a model by name.
+
+    ``name``: ``smollm2-135m`` (built in; the default unless ``ATTN_MODEL`` says otherwise), a
+    Hugging Face id with an optional ``@revision``, or a local folder. ``device``: ``auto`` (CUDA,
+    then MPS, then CPU) or a torch device. ``dtype``: ``float32``, ``bfloat16`` or ``float16``.
+    Raises :class:`ModelError` (:class:`BuiltinMissing` before ``python -m attn fetch``).
+
+    >>> model = attn.load_model("smollm2-135m", device="cpu")
+    >>> model.n_layers, model.n_heads
+    (30, 9)
+    >>> tokens = model.encode("The cat sat. The cat")
+    >>> model.pattern(tokens.ids, attn.HeadId(18, 6)).shape == (len(tokens), len(tokens))
+    True
+    """
+    name = name or settings().model
+    if dtype not in DTYPES:
+        raise ModelError(f"{dtype!r} is not a dtype: choose {', '.join(DTYPES)}.")
+    device = pretrained.find_device(device)
+    path, revision = pretrained.locate(name)
+    with pretrained.quiet():
+        hf, tokenizer = pretrained.load(name, path, revision, DTYPES[dtype])
+        hf = hf.to(device)
+        commit = getattr(hf.config, "_commit_hash", None) or revision or ""
+        return ModelSession(
+            hf, tokenizer, name=name, device=device, dtype=dtype, revision=str(commit)
+        )
+
+
+def _bridge(session: ModelSession) -> Any:
+    """A TransformerBridge on a twin of the model that shares its weights."""
+    from transformer_lens.model_bridge import TransformerBridge
+
+    hf = session.hf
+    shared = {id(t): t for t in [*hf.parameters(), *hf.buffers()]}
+    twin = copy.deepcopy(hf, memo=shared)
+    try:
+        return TransformerBridge.boot_transformers(
+            session.tokenizer.name_or_path,
+            hf_model=twin,
+            tokenizer=session.tokenizer,
+            device=session.device,
+            dtype=DTYPES[session.dtype],
+        )
+    except Exception as error:  # whatever the adapters of its many architectures raise
+        raise ModelError(
+            f"TransformerBridge cannot read {session.name} ({hf.config.model_type}): "
+            f"choose another model."
+        ) from error

@@ -1,0 +1,133 @@
+"""A batch of windows on the model's device, with all that its tallies need to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from attn.corpus.tokens import is_punctuation, word_numbers
+from attn.measure.masks import Context
+from attn.measure.metrics import PAIR_SUMS, part_masks
+from attn.scan.sort_keys import pair_hashes, row_hashes
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One window to tally: its ids, what its tokens are, and where it belongs.
+
+    ``tokens`` the vocabulary's number of each token's text; ``window`` and ``document`` its places;
+    ``key`` a 63-bit hash of the document's text and the window's start.
+    """
+
+    ids: Sequence[int]
+    texts: Sequence[str]
+    tokens: Sequence[int]
+    window: int
+    document: int
+    key: int
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Windows padded on the right to one width.
+
+    ``ids`` (batch, position); ``lengths``, ``windows``, ``documents`` (batch,); ``tokens`` (batch,
+    position) the vocabulary's number of each token; ``counted`` (batch, dst) float: 1 in the rows
+    that count; ``pair_order`` (batch, dst, src) and ``row_order`` (batch, dst) int64: uniform
+    hashes, the order of the samples.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    windows: Tensor
+    documents: Tensor
+    tokens: Tensor
+    counted: Tensor
+    pair_order: Tensor
+    row_order: Tensor
+    context: Context
+
+    @classmethod
+    def make(
+        cls, windows: Sequence[Entry], *, min_row: int, seed: int, device: str = "cpu"
+    ) -> Batch:
+        """Put windows together; rows before ``min_row`` do not count."""
+        lengths = torch.tensor([len(w.ids) for w in windows])
+        width = int(lengths.max())
+        position = torch.arange(width)
+        counted = (position >= min_row) & (position < lengths[:, None])
+        keys = torch.tensor([w.key for w in windows], device=device)
+        ids = _padded([w.ids for w in windows], width)
+        marks = [[is_punctuation(text) for text in w.texts] for w in windows]
+        words = [word_numbers(w.texts) for w in windows]
+        return cls(
+            ids.to(device),
+            lengths.to(device),
+            torch.tensor([w.window for w in windows], device=device),
+            torch.tensor([w.document for w in windows], device=device),
+            _padded([w.tokens for w in windows], width).to(device),
+            counted.float().to(device),
+            pair_hashes(keys, width, seed),
+            row_hashes(keys, width, seed),
+            Context(
+                ids.to(device),
+                _padded(marks, width).bool().to(device),
+                _padded(words, width, -1).to(device),
+            ),
+        )
+
+    @cached_property
+    def masks(self) -> Tensor:
+        """(batch, dst * src, mask): all pair sums', then those of the budget's parts.
+
+        0 in the rows that do not count.
+        """
+        some = [rule(self.context) for rule in PAIR_SUMS.values()] + part_masks(self.context)
+        whole = torch.stack([mask * self.counted[..., None] for mask in some], 1)
+        return whole.flatten(2).mT
+
+    def places(self, tokens: Tensor) -> Tensor:
+        """(batch * position,) where every token stands in ``tokens``, rising numbers of all."""
+        known = self.__dict__.get("_places")
+        if known is None or known[0] is not tokens:
+            known = tokens, torch.searchsorted(tokens, self.tokens.reshape(-1))
+            self.__dict__["_places"] = known
+        found: Tensor = known[1]
+        return found
+
+    def uniform(self, visible: Tensor, causal: bool) -> Tensor:
+        """(batch, src): the attention that each source would get from rows that spread it evenly.
+
+        ``visible`` (batch or 1, dst); layers that see alike share the answer.
+        """
+        known: list[tuple[Tensor, Tensor]] = self.__dict__.setdefault("_uniform", [])
+        for other, even in known:
+            if torch.equal(other, visible):
+                return even
+        n_src = self.ids.shape[1]
+        share = self.counted / visible.clamp(min=1)  # (batch, dst)
+        position = torch.arange(n_src, device=self.ids.device)
+        if not causal:
+            seen = (position < visible.amax(-1, keepdim=True))[:, None].expand(-1, n_src, -1)
+        else:
+            first = position[:, None] + 1 - visible[:, :, None]  # (batch or 1, dst, 1)
+            seen = (position >= first) & (position <= position[:, None])
+        even = (share[:, None] @ seen.to(share.dtype))[:, 0]
+        known.append((visible, even))
+        return even
+
+    @cached_property
+    def repeats(self) -> Tensor:
+        """(batch, dst) float: 1 in the rows that count and whose token has an earlier copy."""
+        return self.context.repeats * self.counted
+
+
+def _padded(rows: Sequence[Sequence[int]], width: int, fill: int = 0) -> Tensor:
+    made = torch.full((len(rows), width), fill, dtype=torch.int64)
+    for row, values in zip(made, rows, strict=True):
+        row[: len(values)] = torch.as_tensor(list(values), dtype=torch.int64)
+    return made

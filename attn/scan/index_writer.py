@@ -1,0 +1,60 @@
+"""Parts of all layers → the files of an index. What a scan ends with, and a merge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from attn.index.documents import read_vocabulary
+from attn.index.format import HEADS, VOCABULARY, options
+from attn.index.manifest import write_manifest
+from attn.scan.layer_files import Windows, head_columns, write_layer
+from attn.scan.partials import LayerPart
+
+
+def write_index(
+    work: Path,
+    part_of: Callable[[int], LayerPart],
+    of_model: Mapping[str, np.ndarray],
+    values: Mapping[str, Any],
+) -> None:
+    """Write everything but documents.parquet, which is in ``work`` with its vocabulary already.
+
+    ``part_of`` a layer's number → its part, asked for one after the other; ``of_model``
+    what no corpus changes, column → (layer, head) or (layer, head, ...); ``values`` of the
+    manifest, but for ``rows``.
+    """
+    windows, vocabulary = Windows.read(work), read_vocabulary(work)
+    columns: dict[str, Any] = {"layer": [], "head": [], "uniform": []}
+    evens: list[np.ndarray] = []
+    for layer in range(values["n_layers"]):
+        part = part_of(layer)
+        write_layer(work, layer, part, windows, len(vocabulary), not values["bidirectional"])
+        heads = len(part.rows)
+        even = np.zeros(len(vocabulary), np.int64)
+        even[part.tokens.numpy()] = part.uniform.numpy()
+        number = next((i for i, other in enumerate(evens) if (other == even).all()), len(evens))
+        if number == len(evens):
+            evens.append(even)
+        added = {
+            "layer": [layer] * heads,
+            "head": list(range(heads)),
+            "uniform": [number] * heads,
+            **head_columns(part, len(vocabulary)),
+        }
+        for name, some in added.items():
+            columns.setdefault(name, []).extend(some)
+    for name, values_of_heads in of_model.items():
+        flat = values_of_heads.reshape(-1, *values_of_heads.shape[2:])
+        columns[name] = pa.array(list(flat) if flat.ndim > 1 else flat)
+    pq.write_table(pa.table(columns), work / HEADS, **options())
+    known = pq.read_table(work / VOCABULARY, columns=["text", "count", "rows"])
+    for i, even in enumerate(evens):
+        known = known.append_column(f"uniform_{i}", pa.array(even))
+    pq.write_table(known, work / VOCABULARY, **options())
+    write_manifest(work, rows=max(columns["rows"]), **values)

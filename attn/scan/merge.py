@@ -1,0 +1,144 @@
+"""Indexes of parts of a corpus → the index of the whole, the same as one scan of it gives."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from attn.errors import IndexMismatch, ScanError
+from attn.index.documents import DocumentWriter, read_documents, read_vocabulary
+from attn.index.folder import index_folder, publish, ready
+from attn.index.index import Index
+from attn.index.manifest import Manifest, described, verify_files
+from attn.scan.index_writer import write_index
+from attn.scan.layer_files import Frame, Windows, head_counts, read_layer
+from attn.scan.partials import LayerPart, Limits, merge
+
+_OWN = (
+    "identity", "fingerprint", "documents", "windows", "tokens", "groups", "files", "rows",
+    "skip", "docs", "short", "notices", "corpus",
+)  # fmt: skip
+"""What differs between parts; everything else of their manifests must be the same. A corpus may
+lie in another folder of another machine, but its name is the same."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """An index that is a part: opened, its frame in the whole, its head counts and uniform mass."""
+
+    index: Index
+    frame: Frame
+
+    def part(self, layer: int) -> LayerPart:
+        index = self.index
+        counts = head_counts(index.path, layer, index.manifest.n_heads)
+        return read_layer(index.path, layer, counts, index.uniform(layer), self.frame)
+
+
+def merge_indexes(paths: Sequence[Path], out: Path) -> Path:
+    """Merge indexes of parts of one corpus and return the folder of the whole, inside ``out``.
+
+    The parts are made by ``scan --skip N --docs M``, with N and M multiples of ``--shard``. Raises
+    :class:`IndexMismatch` for parts of different scans, :class:`ScanError` for gaps and overlaps.
+    """
+    indexes = sorted((Index.open(path) for path in paths), key=lambda i: i.manifest.skip)
+    _check(indexes)
+    for index in indexes:  # what is read below has no checksums of its own
+        verify_files(index.path)
+    manifests = [index.manifest for index in indexes]
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".index-", dir=out) as temporary:
+        work = Path(temporary) / "index"
+        work.mkdir()
+        writer = DocumentWriter(work, manifests[0].min_row)
+        for index in indexes:
+            for records in read_documents(index.path):
+                for record in records:
+                    writer.add(record)
+        writer.close()
+        values = _values(manifests)
+        values |= described(values, writer)
+        folder = out / index_folder(values)
+        if ready(folder):
+            return folder
+        pieces = _pieces(indexes, read_vocabulary(work))
+        first = manifests[0]
+        limits = Limits(first.top, first.sample, first.band, first.per_token, first.write)
+
+        def part_of(layer: int) -> LayerPart:
+            return merge([piece.part(layer) for piece in pieces], limits)
+
+        write_index(work, part_of, indexes[0].of_model(), values)
+        publish(work, folder)
+    return folder
+
+
+def _check(indexes: Sequence[Index]) -> None:
+    if not indexes:
+        raise ScanError("Name the indexes to merge.")
+    for index in indexes[1:]:
+        a, b = (asdict(i.manifest) for i in (indexes[0], index))
+        a, b = ({**told, "corpus": Path(told["corpus"]).name} for told in (a, b))
+        alike = [name for name in a if name not in _OWN or name == "corpus"]
+        other = next((name for name in alike if a[name] != b[name]), None)
+        if other is not None:
+            raise IndexMismatch(
+                f"{indexes[0].name} and {index.name} differ in {other}, {a[other]} and {b[other]}: "
+                f"parts of one whole are scanned alike."
+            )
+    for one, two in pairwise(indexes):
+        end, start = one.manifest.end, two.manifest.skip
+        if end is None or end > start:
+            raise ScanError(
+                f"{one.name} and {two.name} share documents: merge parts that do not overlap."
+            )
+        if end < start:
+            raise ScanError(
+                f"Documents {end} to {start - 1} are in none of the parts: scan them with "
+                f"--skip {end} --docs {start - end}."
+            )
+        if end % one.manifest.shard:
+            raise ScanError(
+                f"{one.name} ends within a shard: --docs of all parts but the last is a multiple "
+                f"of --shard, which is {one.manifest.shard}."
+            )
+
+
+def _values(manifests: Sequence[Manifest]) -> dict[str, Any]:
+    first, last = manifests[0], manifests[-1]
+    shared = {name: value for name, value in asdict(first).items() if name not in _OWN}
+    shared.pop("format")
+    return shared | {
+        "corpus": first.corpus,
+        "skip": first.skip,
+        "docs": None if last.docs is None else last.skip + last.docs - first.skip,
+        "short": sum(manifest.short for manifest in manifests),
+        "notices": last.notices,  # a corpus counts from its start, whatever is skipped
+    }
+
+
+def _pieces(indexes: Sequence[Index], vocabulary: list[str]) -> list[_Piece]:
+    numbers = {text: number for number, text in enumerate(vocabulary)}
+    pieces, first = [], 0
+    for number, index in enumerate(indexes):
+        manifest = index.manifest
+        renumber = np.array([numbers[text] for text in read_vocabulary(index.path)], np.int64)
+        windows = Windows.read(index.path)
+        frame = Frame(
+            windows,
+            first,
+            renumber,
+            len(vocabulary),
+            manifest.seed,
+            manifest.ctx,
+            frozenset([number]),
+        )
+        pieces.append(_Piece(index, frame))
+        first += len(windows.document)
+    return pieces

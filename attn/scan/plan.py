@@ -1,0 +1,77 @@
+"""What a scan counts and keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from attn.errors import ScanError
+from attn.models.session import ModelSession
+from attn.scan.partials import Limits
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a scan counts and keeps.
+
+    ``ctx`` tokens of a window, the BOS included; ``bos`` whether windows begin with it (None: where
+    the tokenizer has one); ``min_row`` first row counted; ``top`` pairs that each ranking keeps a
+    head; ``sample`` pairs, and rows, kept at random; ``seed`` of the samples; ``skip_first`` leaves
+    the first source out of the lists; ``band`` pairs kept at random of each band of attention;
+    ``per_token`` pairs kept of each source token, 0 for none; ``write`` whether write scores are
+    kept; ``all_windows`` whether the rest of a long document is scanned too, in windows that begin
+    every ``stride`` tokens (None: one after the other); ``shard`` documents done at a time.
+    """
+
+    ctx: int = 128
+    bos: bool | None = None
+    min_row: int = 10
+    top: int = 100
+    sample: int = 100
+    seed: int = 0
+    skip_first: bool = True
+    band: int = 40
+    per_token: int = 10
+    write: bool = False
+    all_windows: bool = False
+    stride: int | None = None
+    shard: int = 64
+
+    def check(self, session: ModelSession) -> Plan:
+        """The plan with what it left open decided; ScanError where the model cannot do it."""
+        if not 2 <= self.ctx <= min(session.n_ctx, 65536):
+            raise ScanError(
+                f"--ctx {self.ctx} does not fit: {session.name} takes 2 to {session.n_ctx} tokens."
+            )
+        if self.bos and not session.has_bos:
+            raise ScanError(f"The tokenizer of {session.name} has no BOS token: use --no-bos.")
+        bos = session.has_bos if self.bos is None else self.bos
+        room = self.ctx - int(bos)
+        stride = room if self.stride is None else self.stride
+        if not 1 <= stride <= room:
+            raise ScanError(
+                f"--stride is 1 to {room}: a window of {self.ctx} tokens holds so many."
+            )
+        return replace(self, bos=bos, stride=stride)
+
+    def check_numbers(self, skip: int = 0) -> None:
+        """Raise ScanError for what no model could do, before one is loaded."""
+        if not 0 <= self.min_row < self.ctx:
+            raise ScanError(
+                f"--min-row {self.min_row} leaves no row of {self.ctx} tokens: lower it."
+            )
+        for name in ("top", "sample", "band", "shard"):
+            if getattr(self, name) < 1:
+                raise ScanError(f"--{name} is at least 1.")
+        if self.per_token < 0:
+            raise ScanError("--per-token is a whole number from 0.")
+        if not 0 <= self.seed < 2**63:
+            raise ScanError("--seed is a whole number from 0.")
+        if not self.all_windows and self.stride is not None:
+            raise ScanError("--stride goes with --windows all.")
+        if skip % self.shard:
+            raise ScanError(f"--skip is a multiple of --shard, which is {self.shard} documents.")
+
+    @property
+    def limits(self) -> Limits:
+        """What the lists keep."""
+        return Limits(self.top, self.sample, self.band, self.per_token, self.write)

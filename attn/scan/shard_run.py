@@ -1,0 +1,113 @@
+"""The model run over the windows of each shard, every layer tallied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from attn.errors import ScanError
+from attn.index.documents import DocumentWriter, read_vocabulary
+from attn.models.interface import Reading
+from attn.models.session import ModelSession
+from attn.scan.batches import Batch, Entry
+from attn.scan.plan import Plan
+from attn.scan.progress import Clock, Report
+from attn.scan.shards import Shards
+from attn.scan.tally import LayerTally
+from attn.scan.windows import entry_of, windows_by_shard
+
+BATCH_TOKENS = 2048  # tokens in a batch, padding included
+
+
+def scan_shards(
+    session: ModelSession, plan: Plan, work: Path, documents: DocumentWriter, report: Report
+) -> None:
+    """Run the model over documents.parquet, a shard at a time, but for what is done already."""
+    shards, numbers = Shards(work), {text: i for i, text in enumerate(read_vocabulary(work))}
+    tallies = tallies_of(session, plan, len(numbers))
+    clock = Clock(documents.documents, report)
+    size = BATCH_TOKENS
+    for number, windows in windows_by_shard(work, plan.shard):
+        done = {record.document for _, record in windows}
+        found = shards.committed(number)
+        if not found:
+            entries = [entry_of(record, place, numbers) for place, record in windows]
+            size = _scan_shard(session, plan, tallies, len(numbers), entries, size, clock)
+            shards.commit(number, [tally.finish(number) for tally in tallies])
+        clock.shard_done(len(done), found=found)
+
+
+def tallies_of(session: ModelSession, plan: Plan, vocabulary: int) -> list[LayerTally]:
+    """A tally a layer, with nothing counted; ``vocabulary`` the number of different tokens."""
+    return [
+        LayerTally(
+            session.n_heads,
+            plan.ctx,
+            vocabulary,
+            plan.limits,
+            skip_first=plan.skip_first,
+            causal=not session.bidirectional,
+            device=session.device,
+        )
+        for _ in range(session.n_layers)
+    ]
+
+
+def _scan_shard(
+    session: ModelSession,
+    plan: Plan,
+    tallies: list[LayerTally],
+    vocabulary: int,
+    entries: list[Entry],
+    size: int,
+    clock: Clock,
+) -> int:
+    """Tally a shard; returns the batch size in tokens, halved as often as memory ran out."""
+    tokens = torch.tensor(sorted({token for entry in entries for token in entry.tokens}))
+    while True:
+        for tally in tallies:
+            tally.start(tokens)
+        try:
+            done: set[int] = set()
+            for some in batches(entries, size):
+                scan_batch(session, plan, tallies, some)
+                done |= {entry.document for entry in some}
+                clock.batch_done(len(done), sum(len(entry.ids) for entry in some))
+        except torch.OutOfMemoryError as error:
+            if size < max(len(entry.ids) for entry in entries):
+                raise ScanError(
+                    f"The memory of {session.device} does not hold one window of {plan.ctx} "
+                    f"tokens: lower --ctx, or use --dtype bfloat16 or --device cpu."
+                ) from error
+            size //= 2
+            # Other batches give other last bits, which what the lists ask for must not rest on.
+            tallies.clear()
+            tallies.extend(tallies_of(session, plan, vocabulary))
+            torch.cuda.empty_cache()
+            continue
+        return size
+
+
+def scan_batch(
+    session: ModelSession, plan: Plan, tallies: list[LayerTally], entries: list[Entry]
+) -> None:
+    """Run the model over windows and tally every layer's pattern."""
+    batch = Batch.make(entries, min_row=plan.min_row, seed=plan.seed, device=session.device)
+
+    def reduce(reading: Reading) -> None:
+        tallies[reading.layer].add(reading.pattern, reading.visible, batch, reading.norms)
+
+    session.observe(batch.ids, reduce, lengths=batch.lengths.tolist(), norms=plan.write)
+
+
+def batches(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
+    """Windows of like length together, at most ``size`` tokens with padding."""
+    batch: list[Entry] = []
+    for entry in sorted(entries, key=lambda entry: (len(entry.ids), entry.window)):
+        if batch and len(entry.ids) * (len(batch) + 1) > size:
+            yield batch
+            batch = []
+        batch.append(entry)
+    yield batch

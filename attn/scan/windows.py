@@ -1,0 +1,84 @@
+"""Corpus → windows of tokens in documents.parquet, and those windows read back by shard."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from attn.corpus.corpus import Corpus
+from attn.errors import EmptyCorpus
+from attn.heads import Tokens
+from attn.index.documents import DocumentWriter, Record, read_documents
+from attn.models.session import ModelSession
+from attn.scan.batches import Entry
+from attn.scan.plan import Plan
+from attn.scan.progress import Progress, Report
+
+
+def tokenize(
+    session: ModelSession, corpus: Corpus, plan: Plan, skip: int, work: Path, report: Report
+) -> tuple[DocumentWriter, int]:
+    """Write documents.parquet and vocabulary.parquet, of documents of two tokens or more.
+
+    Returns their writer, and how many documents were too short.
+    """
+    start, writer, short = time.monotonic(), DocumentWriter(work, plan.min_row), 0
+    for document in corpus:
+        if document.place < skip:
+            continue
+        windows = list(_windows(session, document.text, plan))
+        short += not windows
+        for begin, tokens in windows:
+            writer.add(
+                Record(
+                    document.place,
+                    begin,
+                    document.id,
+                    document.source,
+                    tokens.truncated,
+                    tokens.ids.tolist(),
+                    list(tokens.texts),
+                )
+            )
+        seconds = time.monotonic() - start
+        total = corpus.total and corpus.total - skip
+        report(Progress("Reading", writer.documents, total, writer.tokens, seconds))
+    writer.close()
+    if not writer.documents:
+        what = f" after the first {skip}" if skip else ""
+        raise EmptyCorpus(f"The corpus {corpus.name} has no document of two tokens or more{what}.")
+    return writer, short
+
+
+def _windows(session: ModelSession, text: str, plan: Plan) -> Iterator[tuple[int, Tokens]]:
+    """The windows of a document: where each begins in its tokens, and its tokens."""
+    if not plan.all_windows:
+        tokens = session.encode(text, plan.bos, plan.ctx)
+        if len(tokens) >= 2:
+            yield 0, tokens
+        return
+    whole, first = session.encode(text, plan.bos), int(bool(plan.bos))
+    room, n = plan.ctx - first, len(whole) - first
+    assert plan.stride is not None
+    for begin in range(0, max(n, 1), plan.stride):
+        if begin and begin - plan.stride + room >= n:  # the window before reached the end
+            return
+        places = [*range(first), *range(first + begin, first + min(begin + room, n))]
+        if len(places) >= 2:
+            texts = tuple(whole.texts[i] for i in places)
+            yield begin, Tokens(whole.ids[places], texts, begin + room < n)
+
+
+def windows_by_shard(work: Path, size: int) -> Iterator[tuple[int, list[tuple[int, Record]]]]:
+    """(shard, its windows with their numbers), in order; a shard is a fixed range of documents."""
+    records = enumerate(record for some in read_documents(work) for record in some)
+    for number, some in groupby(records, lambda pair: pair[1].document // size):
+        yield number, list(some)
+
+
+def entry_of(record: Record, place: int, numbers: dict[str, int]) -> Entry:
+    """A window to tally: the ``place``-th; ``numbers`` token text → its number."""
+    tokens = [numbers[text] for text in record.texts]
+    return Entry(record.ids, record.texts, tokens, place, record.document, record.key)

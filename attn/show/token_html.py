@@ -1,0 +1,167 @@
+"""Texts as HTML, every token shaded by the attention it gets. Pure functions, no Streamlit.
+
+All that comes from a text is escaped here, quotes too; nothing else of it reaches the page.
+"""
+
+from __future__ import annotations
+
+import html
+import math
+import re
+
+from attn.formatting import shown
+from attn.heads import Example, Window
+from attn.show.charts.colors import MARK
+
+NEAR = 28
+"""Tokens shown on each side of source and destination where a text is long."""
+
+NOT_KEPT = "not kept in the index: open the heat map"
+
+LONG = 200
+"""Texts of more tokens than this begin folded."""
+
+STYLE = f"""<style>
+.attn-row {{ line-height: 1.5; }}
+.attn-head {{ display: flex; flex-wrap: wrap; gap: .15rem .75rem; align-items: baseline; }}
+.attn-rank {{ opacity: .65; min-width: 1.4rem; }}
+.attn-number {{ font-variant-numeric: tabular-nums; }}
+.attn-quiet {{ opacity: .75; font-size: .875rem; }}
+.attn-token, .attn-text {{
+  font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }}
+.attn-token {{ font-weight: 600; white-space: pre-wrap; overflow-wrap: anywhere; }}
+.attn-text {{ margin: .3rem 0 0; font-size: .875rem; line-height: 1.9; white-space: pre-wrap;
+  overflow-wrap: anywhere; }}
+.attn-text span {{ background: rgb(21 170 191 / calc(var(--a, 0) * .62)); border-radius: 2px;
+  padding: 2px 0; }}
+.attn-text .attn-first {{ opacity: .85; font-size: .75rem; }}
+.attn-text .attn-src {{ outline: 2px solid {MARK}; margin: 0 3px; }}
+.attn-text .attn-dst {{ border-bottom: 4px double currentColor; font-weight: 700; }}
+.attn-cut {{ opacity: .65; font-style: italic; }}
+.attn-legend {{ display: flex; flex-wrap: wrap; gap: .3rem 1.25rem; align-items: center;
+  font-size: .875rem; }}
+.attn-legend .attn-text {{ margin: 0 .4rem 0 0; line-height: 1.6; }}
+.attn-row details > summary {{ cursor: pointer; font-size: .875rem; opacity: .8;
+  margin-top: .35rem; }}
+</style>"""
+
+
+def token(text: str) -> str:
+    """One token as HTML, its spaces visible."""
+    return f'<span class="attn-token">{html.escape(shown(text))}</span>'
+
+
+def legend() -> str:
+    """What shades and marks mean, as HTML."""
+    steps = "".join(
+        f'<span style="--a:{math.sqrt(a):.3f}">&nbsp;{a:g}&nbsp;</span>'
+        for a in (0, 0.01, 0.1, 0.5, 1)
+    )
+    return (
+        '<div class="attn-legend">'
+        '<div><span class="attn-text"><span class="attn-dst">destination</span></span> '
+        "looks from here</div>"
+        '<div><span class="attn-text"><span class="attn-src">source</span></span> '
+        "is looked at</div>"
+        f'<div>attention <span class="attn-text">{steps}</span></div>'
+        '<div class="attn-quiet">10× is ten times the row’s average. Point at a token for its '
+        "numbers.</div></div>"
+    )
+
+
+def example_head(example: Example, window: Window, rank: int | str) -> str:
+    """One example's numbers as HTML: its source token, multiple, attention, and where it is.
+
+    ``rank`` stands before them: a number, or a name.
+    """
+    where = f"document {example.document}, {html.escape(shown_source(window.source))}"
+    rank = html.escape(str(rank))
+    return (
+        f'<div class="attn-head"><span class="attn-rank">{rank}</span>{token(example.token)}'
+        f'<span class="attn-number"><b>{_multiple(example.multiple)}</b></span>'
+        f'<span class="attn-number">attention {example.attention:.3f}</span>{_write(example)}'
+        f'<span class="attn-quiet">seen from {token(window.texts[example.dst])}{_apart(example)} '
+        f"· {where}{'' if example.row is not None else ' · only the source is shaded'}</span></div>"
+    )
+
+
+def example_text(
+    example: Example, window: Window, *, bidirectional: bool = False, bos: bool = True
+) -> str:
+    """One example's text as HTML, every token shaded, source and destination marked.
+
+    It ends at the destination, unless rows see later positions too (``bidirectional``).
+    """
+    texts = window.texts if bidirectional else window.texts[: example.dst + 1]
+    return f'<div class="attn-row">{_text(example, texts, bos)}</div>'
+
+
+def shown_source(source: str) -> str:
+    """A document's source on one line, cut where it is long."""
+    line = re.sub(r"\s+", " ", source)
+    return shown(line if len(line) <= 80 else line[:79] + "…", space=" ")
+
+
+def _multiple(value: float) -> str:
+    return f"{value:.1f}×" if value >= 10 else f"{value:.2f}×"
+
+
+def _write(example: Example) -> str:
+    if example.write is None:
+        return ""
+    return f'<span class="attn-number">write {example.write:.3g}</span>'
+
+
+def _apart(example: Example) -> str:
+    gap = example.dst - example.src
+    if gap == 0:
+        return ", itself"
+    side = "later" if gap > 0 else "earlier"
+    return f", {abs(gap)} token{'s' if abs(gap) > 1 else ''} {side}"
+
+
+def _text(example: Example, texts: tuple[str, ...], bos: bool) -> str:
+    spans = [_span(example, i, text, bos) for i, text in enumerate(texts)]
+    if len(texts) <= LONG:
+        return f'<p class="attn-text">{"".join(spans)}</p>'
+    keep = set()
+    for place in (example.src, example.dst):
+        keep |= set(range(max(0, place - NEAR), min(len(texts), place + NEAR + 1)))
+    parts, last = [], -1
+    for i in sorted(keep):
+        parts += [_cut(i - last - 1)] if i > last + 1 else []
+        parts.append(spans[i])
+        last = i
+    parts += [_cut(len(texts) - last - 1)] if last < len(texts) - 1 else []
+    return (
+        f'<p class="attn-text">{"".join(parts)}</p><details><summary>All {len(texts)} tokens'
+        f'</summary><p class="attn-text">{"".join(spans)}</p></details>'
+    )
+
+
+def _cut(n: int) -> str:
+    return f'<i class="attn-cut"> … {n} token{"s" if n > 1 else ""} … </i>'
+
+
+def _span(example: Example, place: int, text: str, bos: bool) -> str:
+    row = example.row
+    if row is None:  # the index keeps this pair alone
+        value, known = (example.attention, True) if place == example.src else (0.0, False)
+    else:
+        value, known = float(row[place]) if place < len(row) else 0.0, True
+    classes = [
+        name
+        for name, wanted in (
+            ("attn-first", bos and place == 0),
+            ("attn-src", place == example.src),
+            ("attn-dst", place == example.dst),
+        )
+        if wanted
+    ]
+    marks = f' class="{" ".join(classes)}"' if classes else ""
+    shade = math.sqrt(min(max(value, 0.0), 1.0)) if math.isfinite(value) else 0.0
+    visible = example.multiple / example.attention if example.attention else 0.0
+    told = f"attention {value:.4f}\nmultiple {value * visible:.2f}×" if known else NOT_KEPT
+    title = html.escape(f"{place} {shown(text)}\n{told}")
+    seen = html.escape(shown(text, " "))
+    return f'<span{marks} style="--a:{shade:.3f}" title="{title}">{seen}</span>'

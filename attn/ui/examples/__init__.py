@@ -1,0 +1,1 @@
+"""The Examples page: rows of a head, ranked and at random, and the shelf of those kept."""

@@ -1,0 +1,1 @@
+"""The Heads page: all heads at once, then the numbers of one."""

@@ -1,0 +1,1 @@
+"""The Methods page: every word and number defined."""

@@ -1,0 +1,127 @@
+"""What every word and number of the app means: the texts of the Methods page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from attn.formatting import shown
+from attn.measure.metrics import METRICS
+from attn.show.glossary import WORDS
+from attn.ui.describe import describe
+from attn.ui.heads import circuits
+from attn.ui.search import search
+
+MEANS = (
+    "Each is a mean over the rows counted, those from `min_row` on, unless it is of the weights."
+)
+
+METRIC = "| **{m.title}** `{m.name}` | `{formula}` ({m.unit}). {m.text} {m.warning} |"
+
+EXAMPLE = (
+    ("<s>", 0.50),
+    (" the", 0.05),
+    (" cat", 0.30),
+    (" sat", 0.05),
+    (" on", 0.02),
+    (" the", 0.08),
+)
+"""A row of the worked example: each token up to the destination, and the attention on it."""
+
+WORKED = """
+The text is `the cat sat on the`, after the beginning-of-sequence token. The row is that of the last
+token, ` the`: it sees {visible} sources, so its average attention is 1/{visible} = {average:.3f}.
+
+| source | attention `a` | multiple `a × {visible}` | it counts as |
+|---|---|---|---|
+{rows}
+
+- **Above average** is `cat` alone, with a multiple of {best:.2f}: the first position is left out.
+  In the rankings this row gives that one example. (A scan would pass it over: it counts rows from
+  `min_row` on, 10 unless told otherwise, since a multiple says little where few sources are seen.)
+- `cat` follows an earlier copy of the current token, so its {induction:.2f} is **induction**.
+  **Sink** is {sink:.2f}, **previous token** {previous:.2f}, **duplicate token** {duplicate:.2f},
+  **self** {self:.2f}. These five and the rest, {rest:.2f}, are the **budget**: they add to 1.
+- **Distance** is 5 − 2 = 3 for `cat`, and {distance:.2f} in the mean over the row.
+- If the value of `cat` moves the residual stream by a length of 2, its **write** is
+  0.30 × 2 = 0.60.
+- The notebook divided by what the first position left: `cat` would have had 0.30 / 0.50 × {visible}
+  = 3.60.
+"""
+_COUNTS = ("sink", "duplicate token", "induction", "the rest", "previous token", "self")
+
+LIMITS = """
+- Attention says where a head reads, not what it moves: a cell of 0.9 can carry next to nothing.
+- A high metric is a habit on this corpus, not a purpose. Names such as "induction head" need tests
+  of their own: ablation, or patching.
+- Heads rest on the first position. A high attention there says that the head had nothing to do.
+- Ranked examples are the extreme ones. Read random ones too before you say what a head does.
+- Texts are cut at the scan's context length, so nothing further back is ever seen.
+"""
+
+NOTEBOOK = """
+The notebook that this app grew from divided each row by `1 − a[first]`, or by a column's mean, to
+take the first position out. A row that rests by 99.9 % then looks like the strongest of all, and a
+perfectly uniform head shows a multiple of 29 on its last token. Here nothing is renormalised: the
+resting mass stays where it is, a uniform head has a multiple of 1 everywhere, and rows at rest stay
+at the bottom. Multiples are therefore lower than the notebook's, most of all for heads that rest.
+"""
+
+RANKINGS = """
+- **Ranked**: the pairs with the highest multiple, or attention, in the whole corpus. Equal scores:
+  the earlier document, destination and source first.
+- **Reversed**: the pairs nearest above average, the lowest multiple over 1 first.
+- **Random**: drawn evenly, without replacement, from all pairs above average; the seed decides.
+- **One per document**: the best pair of each document.
+- A **source token** filter by multiple is exact over the whole corpus: the index keeps the best
+  pairs of every source token. Other filters look among the examples that it keeps, and say so.
+- **Bands**: drawn evenly from the pairs whose attention is below 1/16, then 1/8, 1/4, 1/2 and 1.
+- **Token tables** count every row of the corpus; the first position is left out of them.
+"""
+
+
+def worked_example() -> str:
+    """The worked example as Markdown, its numbers from the row."""
+    shares, visible = [share for _, share in EXAMPLE], len(EXAMPLE)
+    rows = (
+        f"| `{shown(text)}` | {share:.2f} | {share * visible:.2f}× | {kind} |"
+        for (text, share), kind in zip(EXAMPLE, _COUNTS, strict=True)
+    )
+    sink, duplicate, induction, rest, previous, itself = shares
+    return WORKED.format(
+        visible=visible,
+        average=1 / visible,
+        rows="\n".join(rows),
+        best=induction * visible,
+        induction=induction,
+        sink=sink,
+        previous=previous,
+        duplicate=duplicate,
+        rest=rest,
+        distance=sum((visible - 1 - src) * share for src, share in enumerate(shares)),
+        self=itself,
+    )
+
+
+SECTIONS = (
+    ("A worked example", worked_example()),
+    ("From the weights", circuits.METHODS),
+    ("Rankings", RANKINGS),
+    ("Searching for heads", search.METHODS),
+    ("How descriptions are scored", describe.METHODS),
+    ("What attention does not show", LIMITS),
+    ("Why the numbers differ from the notebook's", NOTEBOOK),
+)
+
+
+def show() -> None:
+    """Words, metrics, then the sections."""
+    st.subheader("Words", anchor="words")
+    words = (f"| {word} | {meaning} |" for word, meaning in WORDS.items())
+    st.markdown("| word | meaning |\n|---|---|\n" + "\n".join(words))
+    st.subheader("Metrics", anchor="metrics")
+    st.markdown(MEANS)
+    rows = (METRIC.format(m=m, formula=m.formula.replace("|", "\\|")) for m in METRICS.values())
+    st.markdown("| metric | of a row, and what that says |\n|---|---|\n" + "\n".join(rows))
+    for title, text in SECTIONS:
+        st.subheader(title, anchor=False)
+        st.markdown(text)

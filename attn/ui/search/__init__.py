@@ -1,0 +1,1 @@
+"""The Search page: which head does this?"""
