@@ -30,11 +30,11 @@ from attn.measure.random_tokens import measure_random
 from attn.measure.user_metrics import load_installed
 from attn.measure.weights import measure_weights
 from attn.models.session import ModelSession
+from attn.scan.forward_pass import scan_shards
 from attn.scan.index_writer import write_index
 from attn.scan.partials import LayerPart, merge
 from attn.scan.plan import Plan
 from attn.scan.progress import Progress, Report
-from attn.scan.shard_run import scan_shards
 from attn.scan.shards import READING, Shards, failing_in_words, remove_old, take_over
 from attn.scan.windows import tokenize, windows_by_shard
 

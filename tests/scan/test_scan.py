@@ -147,10 +147,10 @@ class TestTheSample:
         self, tiny: Tiny, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         from attn.index import documents
-        from attn.scan import shard_run
+        from attn.scan import forward_pass
 
         wanted = self.sample(tiny, text_file, tmp_path / "whole")
-        monkeypatch.setattr(shard_run, "BATCH_TOKENS", 70)
+        monkeypatch.setattr(forward_pass, "BATCH_TOKENS", 70)
         one_by_one = self.sample(tiny, text_file, tmp_path / "small batches")
         monkeypatch.setattr(documents, "GROUP", 3)
         other_groups = self.sample(tiny, text_file, tmp_path / "small groups")
@@ -380,7 +380,7 @@ class TestBuiltin:
         with pytest.MonkeyPatch.context() as patch:
             # One window a batch, as the oracle reads them: thirty layers make the last bits of
             # other batches into more than NEAR.
-            patch.setattr("attn.scan.shard_run.BATCH_TOKENS", 72)
+            patch.setattr("attn.scan.forward_pass.BATCH_TOKENS", 72)
             return scanned(session, plain_model(builtin), lines, plan, folder, bos=True)
 
     def test_numbers(self, found: Scanned) -> None:

@@ -22,7 +22,7 @@ from attn.heads import HeadId
 from attn.index.index import Index, find_indexes
 from attn.index.manifest import verify
 from attn.models.interface import Reading
-from attn.scan import run, shard_run
+from attn.scan import forward_pass, run
 from attn.scan.plan import Plan
 from attn.scan.progress import Progress
 from attn.scan.run import scan
@@ -173,14 +173,14 @@ class TestOrder:
         seed: int,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        inner = shard_run.windows_by_shard
+        inner = forward_pass.windows_by_shard
 
         def shuffled(work: Path, size: int) -> Iterator[Any]:
             shards = list(inner(work, size))
             random.Random(seed + len(shards)).shuffle(shards)
             return iter(shards)
 
-        for module in (run, shard_run):  # the shards are scanned and merged in other orders
+        for module in (run, forward_pass):  # the shards are scanned and merged in other orders
             monkeypatch.setattr(module, "windows_by_shard", shuffled)
         folder = scan(gpt2.session, load_corpus(str(text_file)), PLAN, out=tmp_path)
         assert contents(folder) == contents(clean)
@@ -190,9 +190,9 @@ class TestOrder:
     ) -> None:
         """Shards leave out different pairs with small lists; merged, the same are kept."""
         plan = Plan(ctx=64, top=2, sample=3, band=1, per_token=1, shard=1, write=True)
-        corpus, inner = load_corpus(str(text_file)), shard_run.windows_by_shard
+        corpus, inner = load_corpus(str(text_file)), forward_pass.windows_by_shard
         one = scan(gpt2.session, corpus, plan, out=tmp_path / "forth")
-        for module in (run, shard_run):
+        for module in (run, forward_pass):
             monkeypatch.setattr(
                 module, "windows_by_shard", lambda work, size: iter(list(inner(work, size))[::-1])
             )
@@ -382,9 +382,9 @@ class TestOutOfMemory:
     ) -> None:
         corpus, plan = load_corpus(str(text_file)), replace(PLAN, shard=6, top=4, per_token=2)
         monkeypatch.setattr(run, "measure_random", lambda session, seed: {})
-        monkeypatch.setattr(shard_run, "BATCH_TOKENS", 128)
+        monkeypatch.setattr(forward_pass, "BATCH_TOKENS", 128)
         wanted = scan(gpt2.session, corpus, plan, out=tmp_path / "small")
-        monkeypatch.setattr(shard_run, "BATCH_TOKENS", 1024)
+        monkeypatch.setattr(forward_pass, "BATCH_TOKENS", 1024)
         tried = self.limit(gpt2, 128, monkeypatch)
         folder = scan(gpt2.session, corpus, plan, out=tmp_path / "large")
         assert contents(folder) == contents(wanted)
@@ -430,7 +430,7 @@ class TestNotFinite:
 
         monkeypatch.setattr(gpt2.session, "observe", broken)
         monkeypatch.setattr(gpt2.session, "dtype", request.param)
-        monkeypatch.setattr(shard_run, "BATCH_TOKENS", 64)
+        monkeypatch.setattr(forward_pass, "BATCH_TOKENS", 64)
         return Index.open(scan(gpt2.session, load_corpus(str(text_file)), PLAN, out=tmp_path))
 
     def test_it_is_counted_left_out_and_said(self, index: Index, clean: Path) -> None:
