@@ -12,6 +12,7 @@ AttnError
 │   ├── IndexMissing                  there is none at that path
 │   ├── IndexDamaged                  a file of it is broken or foreign
 │   └── IndexMismatch                 it was made by another version or for another model
+├── PackageMissing(ImportError)       a package of one of the extras is not installed
 ├── QueryError(ValueError)            a question the index has no answer to
 ├── ScanError(RuntimeError)           a scan that cannot be done as asked
 │   └── ScanStopped                   the user stopped it
@@ -95,6 +96,16 @@ class IndexDamaged(IndexFailure):
 
 class IndexMismatch(IndexFailure):
     """The index was made by another version, or for another model."""
+
+
+class PackageMissing(AttnError, ImportError):
+    """A package of one of the extras is not installed."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{what} needs the package {package}, which is not installed: "
+            f'run `pip install "attn[{extra}]"`.'
+        )
 
 
 class QueryError(AttnError, ValueError):

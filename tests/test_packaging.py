@@ -1,4 +1,4 @@
-"""What `pip install .` gives: the library and the command line; Streamlit only with `.[app]`."""
+"""What the package asks for. tests/e2e/test_installed.py builds and installs it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
@@ -31,8 +32,8 @@ def pins(file: str) -> dict[str, str]:
 def test_each_package_is_asked_for_once() -> None:
     """That versions and pins agree is tested in tests/test_layout.py."""
     project = PROJECT["project"]
-    library, app = project["dependencies"], project["optional-dependencies"]["app"]
-    names = [name(line) for line in [*library, *app]]
+    groups = [project["dependencies"], *project["optional-dependencies"].values()]
+    names = [name(line) for group in groups for line in group if name(line) != "attn"]
     assert sorted(names) == sorted(pins("requirements.txt"))
     assert not pins("requirements-dev.txt").keys() & set(names)
 
@@ -40,7 +41,11 @@ def test_each_package_is_asked_for_once() -> None:
 def test_streamlit_comes_with_the_app_alone() -> None:
     project = PROJECT["project"]
     assert "streamlit" not in asked(project["dependencies"])
-    assert "streamlit" in asked(project["optional-dependencies"]["app"])
+    assert "openai" not in asked(project["dependencies"])
+    extras = project["optional-dependencies"]
+    assert {"streamlit", "attn"} <= asked(extras["app"]).keys()
+    assert asked(extras["app"])["attn"].extras == {"describe"}
+    assert "openai" in asked(extras["describe"])
 
 
 def test_the_command_is_the_one_of_python_m_attn() -> None:
@@ -50,21 +55,11 @@ def test_the_command_is_the_one_of_python_m_attn() -> None:
     assert (module, function) == (__main__.main.__module__, "main")
 
 
-def test_every_file_of_the_package_is_shipped() -> None:
-    globs = PROJECT["tool"]["setuptools"]["package-data"]["attn"]
-    shipped = {path for glob in globs for path in (ROOT / "attn").glob(glob)}
-    listed = subprocess.run(
-        ["git", "ls-files", "attn"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    files = {ROOT / line for line in listed.stdout.splitlines()}
-    others = {path for path in files if path.suffix != ".py" and path.name != "ruff.toml"}
-    assert others <= shipped
-
-
 def test_library_and_command_line_work_without_streamlit() -> None:
     code = (
         "import sys\n"
-        "sys.modules['streamlit'] = sys.modules['xllamacpp'] = None\n"
+        "for name in ('streamlit', 'xllamacpp', 'openai'):\n"
+        "    sys.modules[name] = None\n"
         "import attn\n"
         "for name in attn.__all__:\n"
         "    getattr(attn, name)\n"
@@ -75,3 +70,23 @@ def test_library_and_command_line_work_without_streamlit() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "describe-local" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "package"), [(["app"], "streamlit"), (["describe", "INDEX", "L0H0"], "openai")]
+)
+def test_what_an_extra_lacks_is_said(words: list[str], package: str, tmp_path: Path) -> None:
+    code = (
+        "import importlib.util, sys\n"
+        f"sys.modules[{package!r}] = None\n"
+        "found = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda n, *a: None if n == {package!r} else found(n, *a)\n"
+        "from attn.cli.main import main\n"
+        f"sys.argv = ['attn', *{words!r}]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert f"needs the package {package}, which is not installed" in done.stderr
+    assert 'pip install "attn[' in done.stderr
+    assert "Traceback" not in done.stderr

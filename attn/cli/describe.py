@@ -8,19 +8,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from attn.cli.options import IndexPath, Json
-from attn.describe.budget import Budget
-from attn.describe.describe import Description, Draft, Options, describe, draft, first_sentence, own
-from attn.describe.report import Report
-from attn.describe.store import Descriptions
-from attn.describe.trial import Plan, cost, trial
 from attn.errors import BudgetSpent, DescribeError, DescriptionStoreError, ServerError
-from attn.heads import HeadId
-from attn.index.index import Index
 
 commands = typer.Typer()
 
@@ -58,6 +51,15 @@ def describe_command(
 
     What is done is kept beside the index. Said again, the command goes on where it stopped.
     """
+    from attn.cli.describe_output import DescribedHeads, print_description, print_draft
+    from attn.describe.budget import Budget
+    from attn.describe.client import Client
+    from attn.describe.describe import Options, draft
+    from attn.describe.servers import configured
+    from attn.describe.trial import Plan
+    from attn.heads import HeadId
+    from attn.index.index import Index
+
     opened = Index.open(index)
     if (head is None) is not all_heads:
         raise DescribeError("Name one head, like L10H7, or say --all-heads.")
@@ -69,12 +71,9 @@ def describe_command(
     plan = Plan(questions, seed, batch, parallel)
     if dry_run:
         for one in heads:
-            _show_draft(opened, draft(opened, one, options), text, plan)
+            print_draft(opened, draft(opened, one, options), text, plan)
         return
-    from attn.describe.client import Client
-    from attn.describe.servers import configured
-
-    work = _Work(
+    work = DescribedHeads(
         opened, Client(configured(url, model), deadline), options, plan, Budget(budget_tokens)
     )
     done, skipped = 0, []
@@ -93,82 +92,9 @@ def describe_command(
             print(f"{one}: {error}", file=sys.stderr)
             continue
         done += 1
-        _show(found, report, as_json)
+        print_description(found, report, as_json)
     used = work.budget.usage
     print(f"{used.prompt:,} + {used.answer:,} tokens used.", file=sys.stderr)
-
-
-class _Work:
-    """Describes and tests heads, and leaves out what is kept already."""
-
-    def __init__(
-        self, index: Index, model: Any, options: Options, plan: Plan, budget: Budget
-    ) -> None:
-        self._index, self._model, self._options, self._plan = index, model, options, plan
-        self.budget, self._kept = budget, Descriptions(index)
-
-    def head(
-        self, head: HeadId, text: str | None, score: bool
-    ) -> tuple[Description, Report | None]:
-        """The head's description, and its report where asked for."""
-        found = next((d for d in self._kept.of(head) if self._same(d, text)), None)
-        if found is None and text is not None:
-            found = own(self._index, head, text)
-        elif found is None:
-            drafted = draft(self._index, head, self._options)
-            found = describe(self._index, drafted, self._model, budget=self.budget)
-        self._kept.add(found)
-        if not score:
-            return found, None
-        for report in self._kept.reports(found):
-            if report.plan == self._plan.name and report.judge == self._model.name:
-                return found, report
-        return found, trial(
-            self._index, found, self._model, self._kept, self._plan, budget=self.budget
-        )
-
-    def _same(self, description: Description, text: str | None) -> bool:
-        if text is not None:
-            return description.by_person and description.text == text.strip()
-        asked = (description.author, description.options)
-        return asked == (self._model.name, self._options)
-
-
-def _show(found: Description, report: Report | None, as_json: bool) -> None:
-    if as_json:
-        from attn.describe.records import description_record, report_record
-
-        told = report_record(report) if report else None
-        print(json.dumps({**description_record(found), "report": told}, ensure_ascii=False))
-        return
-    print(f"{found.head}, described by {found.author}:\n{_printable(found.text)}\n")
-    if report is None:
-        return
-    print(f"{'':28}{report.result.method:>20}{'':17}pick of five")
-    for result in report.results:
-        pair, pick = result.pair, result.pick
-        picked = f"{pick.value:.2f} ({pick.low:.2f} to {pick.high:.2f})" if pick else "-"
-        name = result.name + (f" ({report.other})" if result.name.startswith("another") else "")
-        print(f"{name:36}{pair.value:.2f} ({pair.low:.2f} to {pair.high:.2f})     {picked}")
-    print(
-        f"{report.result.pair.n} pairs of {report.documents} held-out documents, "
-        f"{report.result.unread} answers unread, judged by {report.judge}.\n{report.verdict.text}\n"
-    )
-
-
-def _show_draft(index: Index, drafted: Draft, text: str | None, plan: Plan) -> None:
-    """The prompt as it would be sent, and what everything would cost."""
-    prompt = drafted.prompt
-    if text is None:
-        print(f"--- system\n{_printable(prompt.system)}\n\n--- user\n{_printable(prompt.user)}\n")
-        print(f"--- {prompt.examples} examples, about {prompt.tokens:,} tokens")
-    told = cost(index, drafted.head, text or "x " * 100, plan)
-    print(f"--- a test takes {told.calls} calls, about {told.usage.total:,} tokens")
-
-
-def _printable(text: str) -> str:
-    """Text for a terminal: control characters shown, not obeyed."""
-    return "".join(c if c == "\n" or c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 @commands.command("descriptions")
@@ -181,6 +107,12 @@ def descriptions_command(
     as_json: Json = False,
 ) -> None:
     """List the descriptions kept beside an index; --json exports them with their scores."""
+    from attn.cli.describe_output import printable
+    from attn.describe.describe import first_sentence
+    from attn.describe.store import Descriptions
+    from attn.heads import HeadId
+    from attn.index.index import Index
+
     opened = Index.open(index)
     kept = Descriptions(opened)
     if take is not None:
@@ -203,7 +135,7 @@ def descriptions_command(
         if wanted is None or str(found.head) == wanted:
             reports = kept.reports(found)
             told = f"{reports[0].result.pair.value:.2f}" if reports else "-"
-            line = _printable(first_sentence(found.text))
+            line = printable(first_sentence(found.text))
             print(f"{found.head!s:8}{told:6}{found.created[:16]}  {found.author}: {line}")
 
 

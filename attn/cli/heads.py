@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from attn.cli.options import Apart, Count, Destination, Head, IndexPath, Json, Regex, Token
 from attn.cli.output import flat_record, print_examples, sortable
 from attn.errors import QueryError
-from attn.heads import HeadId
-from attn.index.index import Index
-from attn.index.query import Ranking, parse_distance
 from attn.measure.scores import BANDS
+
+if TYPE_CHECKING:
+    from attn.heads import HeadId
+    from attn.index.index import Index
+    from attn.index.query import Ranking
 
 commands = typer.Typer()
 
@@ -32,6 +34,7 @@ def heads(
     as_json: Json = False,
 ) -> None:
     """List the heads with the highest value of a metric."""
+    from attn.index.index import Index
     from attn.measure.user_metrics import load_file
 
     for file in metrics or ():
@@ -63,6 +66,8 @@ def top(
     as_json: Json = False,
 ) -> None:
     """Show the pairs of a head with the highest multiple of the row's average attention."""
+    from attn.index.query import parse_distance
+
     print_examples(
         index,
         head,
@@ -97,6 +102,8 @@ def random(
     as_json: Json = False,
 ) -> None:
     """Show pairs of a head drawn at random from all pairs above average."""
+    from attn.index.query import parse_distance
+
     draw: dict[str, Any] = {"seed": seed, "token": token, "destination": destination}
     draw |= {"regex": regex, "distance": None if distance is None else parse_distance(distance)}
 
@@ -117,6 +124,9 @@ def tokens(
     as_json: Json = False,
 ) -> None:
     """List the tokens that a head looks at most, over the whole corpus."""
+    from attn.heads import HeadId
+    from attn.index.index import Index
+
     opened, at = Index.open(index), HeadId.parse(head)
     rows = opened.destinations(at, n) if destinations else opened.sources(at, n)
     for row in rows:
@@ -146,6 +156,7 @@ def find(
 ) -> None:
     """Rank all heads by what they do: by token, by pattern or by pair of tokens."""
     from attn.analyse import search
+    from attn.index.index import Index
 
     opened = Index.open(index)
     if token is not None and text is None:
@@ -182,6 +193,8 @@ def find(
 def summary(index: IndexPath, head: Head) -> None:
     """Say in two sentences what a head's numbers are."""
     from attn.analyse.summary import summary as sentences
+    from attn.heads import HeadId
+    from attn.index.index import Index
 
     print(sentences(Index.open(index), HeadId.parse(head)))
 
@@ -198,6 +211,8 @@ def report_command(
     seed: Annotated[int, typer.Option(help="Seed of the random examples.")] = 0,
 ) -> None:
     """Write a head's whole page as one HTML file that needs no network, and print where it is."""
+    from attn.heads import HeadId
+    from attn.index.index import Index
     from attn.show.report import file_name, write
 
     opened, at = Index.open(index), HeadId.parse(head)

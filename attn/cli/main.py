@@ -6,7 +6,8 @@ import sys
 
 import typer
 
-from attn.cli import describe, heads, scan, share
+from attn.cli import app as app_commands
+from attn.cli import describe, doctor, heads, scan, share
 from attn.errors import AttnError
 
 app = typer.Typer(
@@ -15,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Explore the attention heads of transformer language models.",
 )
-for group in (scan, heads, share, describe):
+for group in (app_commands, scan, heads, share, describe, doctor):
     app.add_typer(group.commands)
 
 

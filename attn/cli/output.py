@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from attn.heads import Example, HeadId
-from attn.index.archive import Received
-from attn.index.index import Index
-from attn.index.query import Ranking
+if TYPE_CHECKING:
+    from attn.heads import Example, HeadId
+    from attn.index.archive import Received
+    from attn.index.index import Index
+    from attn.index.query import Ranking
 
 
 def sortable(value: float) -> float:
@@ -44,6 +45,9 @@ def print_examples(
     path: Path, head: str, as_json: bool, query: Callable[[Index, HeadId], Ranking]
 ) -> None:
     """Ask an index for examples of a head and print them, one a line."""
+    from attn.heads import HeadId
+    from attn.index.index import Index
+
     opened = Index.open(path)
     at = HeadId.parse(head)
     ranking = query(opened, at)

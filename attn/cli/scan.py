@@ -11,7 +11,6 @@ import typer
 from attn.cli.options import IndexPath, Out
 from attn.cli.output import progress_bar
 from attn.errors import ScanError
-from attn.index.index import Index
 
 commands = typer.Typer()
 
@@ -69,6 +68,7 @@ def scan(
 ) -> None:
     """Run a model over a corpus once and print the folder of the index."""
     from attn.corpus.corpus import load_corpus
+    from attn.index.index import Index
     from attn.measure.user_metrics import load_file
     from attn.models.session import load_model
     from attn.scan.plan import Plan

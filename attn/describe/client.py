@@ -15,8 +15,6 @@ import time
 from concurrent.futures import Future
 from typing import Any
 
-import openai
-
 from attn.describe.chat import Answer, OnText, Request, TokenChoice, Usage
 from attn.describe.estimate import estimate_tokens
 from attn.describe.failures import redirected, refused, unreachable, unreadable
@@ -25,12 +23,18 @@ from attn.errors import (
     AnswerCut,
     AnswerUnreadable,
     DeadlinePassed,
+    PackageMissing,
     RequestRefused,
     ServerError,
     ServerFailed,
     Stopped,
     TooManyRequests,
 )
+
+try:
+    import openai
+except ImportError as missing:
+    raise PackageMissing("Asking a language model", "openai", "describe") from missing
 
 DEADLINE, HERE = 120.0, 600.0
 """Seconds that a whole call may take, waiting and trying again included; on this machine: more."""

@@ -73,7 +73,8 @@ def serve(
         import xllamacpp
     except ImportError:
         raise NoServer(
-            "Serving a model needs the package xllamacpp: run `pip install xllamacpp`."
+            "Serving a model needs the package xllamacpp, which is not installed: "
+            'run `pip install "attn[app]"`.'
         ) from None
     params: Any = xllamacpp.CommonParams()
     params.model.path = str(file)

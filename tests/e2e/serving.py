@@ -52,13 +52,23 @@ def free_port() -> int:
 
 @contextmanager
 def serve(log: Path, port: int | None = None, **env: object) -> Iterator[Server]:
-    """Start `streamlit run app.py` and stop it in the end; it may not have printed a traceback."""
+    """Start `streamlit run app.py` in the checkout; see :func:`running`."""
     port = port or free_port()
     where = ["--server.address", "127.0.0.1", "--server.port", str(port)]
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", *where]
+    with running(command, ROOT, log, port, **env) as server:
+        yield server
+
+
+@contextmanager
+def running(
+    command: list[str], folder: Path, log: Path, port: int, **env: object
+) -> Iterator[Server]:
+    """Start the app by a command and stop it in the end; it may not have printed a traceback."""
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", "app.py", *where],
-            cwd=ROOT,
+            command,
+            cwd=folder,
             env=os.environ | {name: str(value) for name, value in env.items()},
             stdout=output,
             stderr=subprocess.STDOUT,
