@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +19,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the cores have a test process each, a
 
 import pytest
 
+from tests.sharing import linked, once, said_by
+
+ROOT = Path(__file__).parents[1]
 N_CTX = 128
 SAMPLE_DOCS = 40
+SCAN = f"python -m attn scan --model smollm2-135m --corpus sample --docs {SAMPLE_DOCS}"
 
 TRAINING = (
     "the cat sat on the mat and the dog sat on the log",
@@ -252,10 +259,30 @@ def session(builtin: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def sample_index(session: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of an index: the built-in model over the first 40 documents of the sample."""
-    from attn.corpus.corpus import load_corpus
-    from attn.scan.run import scan
+def sample_scan(builtin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of indexes that the README's scan of the sample has filled, once a run.
 
-    out = tmp_path_factory.mktemp("indexes")
-    return scan(session, load_corpus("sample", docs=SAMPLE_DOCS), out=out)
+    What the command printed is in :func:`tests.sharing.said_by` of the folder.
+    """
+
+    def make(folder: Path) -> str:
+        done = subprocess.run(
+            [sys.executable, *shlex.split(SCAN)[1:]],
+            cwd=ROOT,
+            env=os.environ | {"ATTN_INDEXES": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=800,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    return once(tmp_path_factory, "sample", make)
+
+
+@pytest.fixture(scope="session")
+def sample_index(sample_scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an index: the built-in model over the first 40 documents of the sample."""
+    folder = Path(said_by(sample_scan).read_text().splitlines()[-1])
+    return linked(folder, tmp_path_factory.mktemp("indexes"))
