@@ -18,7 +18,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the cores have a test process each, a
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
+from tests.distribution import LongestFirst, record
 from tests.sharing import linked, once, said_by
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +48,42 @@ DOCUMENTS = (
     "the cat sat on the mat and the dog sat on the mat, and the cat and the dog sat there",
     "Where is the log? The log is under the mat. Where is the mat? The mat is on the log.",
 )
+
+
+settings.register_profile("ci", max_examples=50, deadline=None)
+settings.register_profile("long", max_examples=500, deadline=None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="random tests at length: make test-all")
+    parser.addoption("--record", action="store_true", help="write tests/durations.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("long" if config.getoption("--all") else "ci")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongestFirst:
+    return LongestFirst(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In a browser, first what does not wait for the scan that another process may be making."""
+    places = [i for i, item in enumerate(items) if "/e2e/" in item.nodeid]
+    some = [items[i] for i in places]
+    some.sort(key=lambda item: "sample_scan" in getattr(item, "fixturenames", ()))
+    for place, item in zip(places, some, strict=True):
+        items[place] = item
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.getoption("--record"):
+        reports = [one for some in terminalreporter.stats.values() for one in some]
+        timed = [one for one in reports if isinstance(one, pytest.TestReport)]
+        record((one.nodeid, one.duration) for one in timed)
 
 
 @dataclass(frozen=True)

@@ -159,9 +159,7 @@ def test_parts_and_their_merge(merged: Path) -> None:
 
 
 @pytest.mark.parametrize("command", PAIR)
-def test_which_heads_join_a_pair(
-    command: str, merged: Path, tiny_env: dict[str, str]
-) -> None:
+def test_which_heads_join_a_pair(command: str, merged: Path, tiny_env: dict[str, str]) -> None:
     assert run(command, merged, tiny_env).strip()
 
 
