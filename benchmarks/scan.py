@@ -21,8 +21,8 @@ import torch
 from attn.corpus.corpus import load_corpus
 from attn.models.session import ModelSession, load_model
 from attn.scan.batches import Entry
+from attn.scan.forward_pass import BATCH_TOKENS, scan_batch
 from attn.scan.plan import Plan
-from attn.scan.shard_run import BATCH_TOKENS, scan_batch
 from attn.scan.tally import LayerTally
 from benchmarks.report import report
 

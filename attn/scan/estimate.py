@@ -28,10 +28,10 @@ from attn.index.documents import read_documents, read_vocabulary
 from attn.index.format import DOCUMENTS, VOCABULARY, layer_file
 from attn.models.session import ModelSession
 from attn.scan.batches import Entry
+from attn.scan.forward_pass import BATCH_TOKENS, batches, scan_batch, tallies_of
 from attn.scan.layer_files import Windows, write_layer
 from attn.scan.partials import LayerPart, Table, to_tensors
 from attn.scan.plan import Plan
-from attn.scan.shard_run import BATCH_TOKENS, batches, scan_batch, tallies_of
 from attn.scan.windows import entry_of, tokenize
 
 SECONDS = 1.0  # of each: tokenizing, counting on, running the model

@@ -25,14 +25,16 @@ from attn.index.documents import DocumentWriter
 from attn.index.folder import index_folder, publish, ready
 from attn.index.format import DOCUMENTS, VOCABULARY
 from attn.index.manifest import described
+from attn.index.measured import Measured
 from attn.measure.random_tokens import measure_random
+from attn.measure.user_metrics import load_installed
 from attn.measure.weights import measure_weights
 from attn.models.session import ModelSession
+from attn.scan.forward_pass import scan_shards
 from attn.scan.index_writer import write_index
 from attn.scan.partials import LayerPart, merge
 from attn.scan.plan import Plan
 from attn.scan.progress import Progress, Report
-from attn.scan.shard_run import scan_shards
 from attn.scan.shards import READING, Shards, failing_in_words, remove_old, take_over
 from attn.scan.windows import tokenize, windows_by_shard
 
@@ -60,6 +62,7 @@ def scan(
     >>> attn.Index.open(folder).manifest.documents
     3
     """
+    load_installed()
     plan = plan or Plan()
     plan.check_numbers(skip)
     plan = plan.check(session)
@@ -125,7 +128,7 @@ def _values(
         "short": short,
         "notices": tuple(corpus.notices),
     }
-    return values | described(values, documents)
+    return values | described(values, documents, Measured.now())
 
 
 def _assemble(
@@ -151,4 +154,4 @@ def _assemble(
         assert whole is not None
         return whole
 
-    write_index(index, part_of, of_model, values)
+    write_index(index, part_of, of_model, values, Measured.now())

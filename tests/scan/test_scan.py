@@ -146,13 +146,13 @@ class TestTheSample:
     def test_batches_do_not_matter(
         self, tiny: Tiny, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from attn import scan as module
-        from attn import store
+        from attn.index import documents
+        from attn.scan import forward_pass
 
         wanted = self.sample(tiny, text_file, tmp_path / "whole")
-        monkeypatch.setattr(module, "BATCH_TOKENS", 70)
+        monkeypatch.setattr(forward_pass, "BATCH_TOKENS", 70)
         one_by_one = self.sample(tiny, text_file, tmp_path / "small batches")
-        monkeypatch.setattr(store, "GROUP", 3)
+        monkeypatch.setattr(documents, "GROUP", 3)
         other_groups = self.sample(tiny, text_file, tmp_path / "small groups")
         # A pair within 1e-7 of average may be in or out: its turn in the sample with it.
         for head in HEADS:
@@ -380,7 +380,7 @@ class TestBuiltin:
         with pytest.MonkeyPatch.context() as patch:
             # One window a batch, as the oracle reads them: thirty layers make the last bits of
             # other batches into more than NEAR.
-            patch.setattr("attn.scan.BATCH_TOKENS", 72)
+            patch.setattr("attn.scan.forward_pass.BATCH_TOKENS", 72)
             return scanned(session, plain_model(builtin), lines, plan, folder, bos=True)
 
     def test_numbers(self, found: Scanned) -> None:
