@@ -2,6 +2,7 @@
 # make setup   all of that but start the app
 # make describe-local   serve the built-in model, or GGUF=/path/to/file, for descriptions
 # make test    format, lint, types and tests; what tests need is installed first
+# make test-all   the same, random tests ten times as long
 # make bench   every benchmark, its table printed, and kept in benchmarks/results and README
 #
 # PYTHON=python3.12 chooses the Python that .venv is made with. ATTN_* settings are respected.
@@ -13,7 +14,7 @@ RUN := $(VENV)/bin/python
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help app setup describe-local test bench browser
+.PHONY: help app setup describe-local test test-all bench browser
 
 help:
 	@sed -n "s/^# //p;/^$$/q" Makefile
@@ -37,11 +38,11 @@ setup: $(VENV)/installed
 		mv "$$stamp.new" "$$stamp"; \
 	fi
 
-test: $(VENV)/installed-dev browser
+test test-all: $(VENV)/installed-dev browser
 	$(RUN) -m ruff format --check .
 	$(RUN) -m ruff check .
 	$(RUN) -m mypy
-	$(RUN) -m pytest -n 2 --dist loadfile
+	$(RUN) -m pytest -n 2 $(if $(filter test-all,$@),--all)
 
 bench: setup browser
 	@for name in scan memory queries size dtypes search browser; do \

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +18,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # the cores have a test process each, a
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
+from tests.distribution import LongestFirst, record
+from tests.sharing import linked, once, said_by
+
+ROOT = Path(__file__).parents[1]
 N_CTX = 128
 SAMPLE_DOCS = 40
+SCAN = f"python -m attn scan --model smollm2-135m --corpus sample --docs {SAMPLE_DOCS}"
 
 TRAINING = (
     "the cat sat on the mat and the dog sat on the log",
@@ -39,6 +48,42 @@ DOCUMENTS = (
     "the cat sat on the mat and the dog sat on the mat, and the cat and the dog sat there",
     "Where is the log? The log is under the mat. Where is the mat? The mat is on the log.",
 )
+
+
+settings.register_profile("ci", max_examples=50, deadline=None)
+settings.register_profile("long", max_examples=500, deadline=None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="random tests at length: make test-all")
+    parser.addoption("--record", action="store_true", help="write tests/durations.json")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    settings.load_profile("long" if config.getoption("--all") else "ci")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LongestFirst:
+    return LongestFirst(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """In a browser, first what does not wait for the scan that another process may be making."""
+    places = [i for i, item in enumerate(items) if "/e2e/" in item.nodeid]
+    some = [items[i] for i in places]
+    some.sort(key=lambda item: "sample_scan" in getattr(item, "fixturenames", ()))
+    for place, item in zip(places, some, strict=True):
+        items[place] = item
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.getoption("--record"):
+        reports = [one for some in terminalreporter.stats.values() for one in some]
+        timed = [one for one in reports if isinstance(one, pytest.TestReport)]
+        record((one.nodeid, one.duration) for one in timed)
 
 
 @dataclass(frozen=True)
@@ -264,10 +309,30 @@ def session(builtin: Path) -> Any:
 
 
 @pytest.fixture(scope="session")
-def sample_index(session: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of an index: the built-in model over the first 40 documents of the sample."""
-    from attn.corpus.corpus import load_corpus
-    from attn.scan.run import scan
+def sample_scan(builtin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of indexes that the README's scan of the sample has filled, once a run.
 
-    out = tmp_path_factory.mktemp("indexes")
-    return scan(session, load_corpus("sample", docs=SAMPLE_DOCS), out=out)
+    What the command printed is in :func:`tests.sharing.said_by` of the folder.
+    """
+
+    def make(folder: Path) -> str:
+        done = subprocess.run(
+            [sys.executable, *shlex.split(SCAN)[1:]],
+            cwd=ROOT,
+            env=os.environ | {"ATTN_INDEXES": str(folder)},
+            capture_output=True,
+            text=True,
+            timeout=800,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stdout
+
+    return once(tmp_path_factory, "sample", make)
+
+
+@pytest.fixture(scope="session")
+def sample_index(sample_scan: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of an index: the built-in model over the first 40 documents of the sample."""
+    folder = Path(said_by(sample_scan).read_text().splitlines()[-1])
+    return linked(folder, tmp_path_factory.mktemp("indexes"))

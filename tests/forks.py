@@ -1,12 +1,15 @@
-"""Scans in processes of their own, forked from one that has the model: ``python -m tests.forks``.
+"""Scans in processes of their own, forked from one that has the model.
 
-    MODEL LINES OUT points         killed at certain moments
-    MODEL LINES OUT kill SEED N    killed at N random moments, then done to the end
-    MODEL LINES OUT race SEED N    N times two at once
-    MODEL LINES OUT full BYTES...  no file may become larger
+``python -m tests.forks MODEL LINES`` loads the model once, then does what each line of its input
+asks for, a JSON list:
 
-The last line printed is a JSON object; errors of ours are lines before it. A child that is killed
-has no chance to tidy up.
+    [OUT, "points"]          killed at certain moments
+    [OUT, "kill", SEED, N]   killed at N random moments, then done to the end
+    [OUT, "race", SEED, N]   N times two at once
+    [OUT, "full", BYTES...]  no file may become larger
+
+The last line of an answer is a JSON object; errors of ours are lines before it. A child that is
+killed has no chance to tidy up.
 """
 
 from __future__ import annotations
@@ -116,15 +119,20 @@ def points(run: Callable[..., Path]) -> dict[str, Any]:
 
 
 def kill(run: Callable[..., Path], out: Path, seed: int, n: int) -> dict[str, Any]:
-    """Killed at random moments of a scan, and begun again, until it has been killed n times."""
+    """Killed at random moments of a scan, and begun again, until it has been killed n times.
+
+    Each of the n kills has an nth of the time in which a scan may be killed, in a random order.
+    """
     draw = random.Random(seed)
     start = time.monotonic()
     assert ended(fork(lambda: run(out=out.with_name("timed")))) == 0
     whole = time.monotonic() - start
+    moments = [(place + draw.random()) / n for place in range(n)]
+    draw.shuffle(moments)
     killed = finished = bad = 0
     while killed < n:
         child = fork(run)
-        time.sleep(draw.uniform(0, whole * 0.45))  # what is waited for is any moment at all
+        time.sleep(moments[killed] * whole * 0.45)  # what is waited for is any moment at all
         os.kill(child, signal.SIGKILL)
         killed += ended(child) == -signal.SIGKILL
         bad += torn(out)
@@ -164,24 +172,25 @@ def full(run: Callable[..., Path], sizes: list[int]) -> dict[str, Any]:
     return {"codes": [ended(fork(lambda size=size: limited(size))) for size in sizes]}
 
 
-def main(model: str, lines: str, out: Path, kind: str, *more: str) -> None:
+def main(model: str, lines: str) -> None:
     torch.set_num_threads(1)
     session: ModelSession = load_model(model, device="cpu")
     corpus = load_corpus(lines)
     assert session.weights
+    for line in sys.stdin:
+        folder, kind, *numbers = json.loads(line)
+        out = Path(folder)
 
-    def run(**changed: Any) -> Path:
-        return scan(session, corpus, PLAN, **({"out": out} | changed))
+        def run(out: Path = out, **changed: Any) -> Path:
+            return scan(session, corpus, PLAN, out=out, **changed)
 
-    numbers = [int(word) for word in more]
-    found = {
-        "points": lambda: points(run),
-        "kill": lambda: kill(run, out, *numbers),
-        "race": lambda: race(run, out, *numbers),
-        "full": lambda: full(run, numbers),
-    }[kind]()
-    say(found)
+        if kind == "points":
+            say(points(run))
+        elif kind == "full":
+            say(full(run, numbers))
+        else:
+            say({"kill": kill, "race": race}[kind](run, out, *numbers))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], Path(sys.argv[3]), sys.argv[4], *sys.argv[5:])
+    main(*sys.argv[1:])

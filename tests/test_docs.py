@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 
 from attn.corpus.corpus import load_corpus
-from attn.index.index import Index
-from tests.conftest import contents
+from attn.index.index import Index, find_indexes
+from attn.index.manifest import verify
+from tests.conftest import SAMPLE_DOCS, SCAN, contents
 from tests.describe.scripted import Handler, Scripted
-from tests.e2e.conftest import serve
+from tests.e2e.serving import serve
+from tests.sharing import said_by
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -100,8 +102,11 @@ def test_an_index_is_shared(sample_index: Path, env: dict[str, str], tmp_path: P
     assert contents(folder) == contents(sample_index)
 
 
+PAIR = [c for c in COMMANDS if "--pair" in c]
+
+
 @pytest.mark.parametrize(
-    "command", [c for c in COMMANDS if "INDEX" in c and c not in DESCRIBE + SHARE + REPORT]
+    "command", [c for c in COMMANDS if "INDEX" in c and c not in DESCRIBE + SHARE + REPORT + PAIR]
 )
 def test_a_question_to_an_index(command: str, sample_index: Path, env: dict[str, str]) -> None:
     out = run(command, sample_index, env)
@@ -115,20 +120,47 @@ def test_a_question_to_an_index(command: str, sample_index: Path, env: dict[str,
     [
         c
         for c in COMMANDS
-        if c.startswith("python -m") and not re.search("INDEX|PART|--shard", c) and c not in SHARE
+        if c.startswith("python -m")
+        and not re.search("INDEX|PART|--shard", c)
+        and c not in [*SHARE, SCAN]
     ],
 )
-def test_fetch_and_scan(command: str, env: dict[str, str]) -> None:
+def test_fetch(command: str, env: dict[str, str]) -> None:
     folder = Path(run(command, None, env).strip().splitlines()[-1])
     assert folder.is_dir()
 
 
-def test_parts_and_their_merge(env: dict[str, str]) -> None:
+def test_scan(sample_scan: Path) -> None:
+    """The one that all tests of the real index share is the README's, and prints its folder."""
+    assert SCAN in COMMANDS
+    folder = Path(said_by(sample_scan).read_text().strip().splitlines()[-1])
+    assert find_indexes(sample_scan) == [folder]
+    verify(folder)
+    assert Index.open(folder).manifest.documents == SAMPLE_DOCS
+
+
+@pytest.fixture(scope="module")
+def tiny_env(env: dict[str, str], tiny_llama: Path) -> dict[str, str]:
+    """Where the point is the command: a tiny model as the one that the settings name."""
+    return env | {"ATTN_MODEL": str(tiny_llama)}
+
+
+@pytest.fixture(scope="module")
+def merged(tiny_env: dict[str, str]) -> Path:
+    """What the README's scans of parts and their merge make."""
     scans = [c for c in COMMANDS if "--shard" in c]
-    parts = [run(command, None, env).strip().splitlines()[-1] for command in scans]
+    parts = [run(command, None, tiny_env).strip().splitlines()[-1] for command in scans]
     (merge,) = (c for c in COMMANDS if "PART" in c)
-    whole = run(merge.replace("PART PART", " ".join(parts)), None, env).strip()
-    assert Index.open(whole).manifest.documents == 64
+    return Path(run(merge.replace("PART PART", " ".join(parts)), None, tiny_env).strip())
+
+
+def test_parts_and_their_merge(merged: Path) -> None:
+    assert Index.open(merged).manifest.documents == 64
+
+
+@pytest.mark.parametrize("command", PAIR)
+def test_which_heads_join_a_pair(command: str, merged: Path, tiny_env: dict[str, str]) -> None:
+    assert run(command, merged, tiny_env).strip()
 
 
 def test_make_bench_runs_every_benchmark() -> None:
@@ -150,8 +182,8 @@ def test_the_readme_has_what_the_benchmarks_found() -> None:
     assert START + tables() + END in README
 
 
-def test_the_benchmark_of_a_scan(env: dict[str, str], tmp_path: Path) -> None:
-    env = env | {"BENCH_RESULTS": str(tmp_path)}
+def test_the_benchmark_of_a_scan(tiny_env: dict[str, str], tmp_path: Path) -> None:
+    env = tiny_env | {"BENCH_RESULTS": str(tmp_path)}
     out = run("python -m benchmarks.scan --rounds 1 --ctx 64 --dtype float32", None, env)
     assert "| tokens | dtype | plain_s | scan_s | ratio |" in out
     (row,) = json.loads((tmp_path / "scan.json").read_text())

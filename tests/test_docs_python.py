@@ -10,6 +10,7 @@ import pytest
 
 from attn.index.index import Index
 from attn.measure.metrics import METRICS
+from tests.sharing import linked
 
 ROOT = Path(__file__).parent.parent
 DOCS = ("README.md", "CONTRIBUTING.md")
@@ -26,13 +27,17 @@ def test_the_library_takes_ten_lines() -> None:
 
 
 def test_the_python_of_the_readme(
-    builtin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    sample_index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
+    """Its scan is the one that the README's command has made: the same folder is found."""
+    linked(sample_index, tmp_path)
     monkeypatch.setenv("ATTN_INDEXES", str(tmp_path))
     names: dict[str, Any] = {}
     for block in blocks("README.md"):
         exec(compile(block, "README.md", "exec"), names)
     assert isinstance(names["index"], Index)
+    assert names["index"].path == tmp_path / sample_index.name
+    assert [path.name for path in tmp_path.iterdir()] == [sample_index.name]
     assert names["figure"].data[0].z.shape == (30, 9)
     assert len(names["rows"]) == 3
     assert "Layer 18 Head 6, Top 3 / " in capsys.readouterr().out

@@ -26,11 +26,7 @@ from attn.errors import CorpusError, EmptyCorpus
 from tests.hub import Hub, Repo
 
 ROOT = Path(__file__).parents[2]
-FUZZ = settings(
-    max_examples=80,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+FUZZ = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def texts(loaded: Corpus) -> list[str]:

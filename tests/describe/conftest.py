@@ -69,11 +69,11 @@ def tiny_index(tiny_folder: Path) -> Iterator[Index]:
 
 @pytest.fixture(scope="session")
 def local_server() -> Iterator[Server]:
-    """llama.cpp on loopback with the built-in model, one thread, 2,048 tokens of context."""
+    """llama.cpp on loopback with the built-in model, one thread, 1,024 tokens of context."""
     from attn.describe.local import model_file, serve
 
     file = model_file()
-    with serve(file, context=2048, threads=1) as address:
+    with serve(file, context=1024, threads=1) as address:
         yield Server(address, file.stem)
 
 

@@ -62,14 +62,14 @@ def test_another_path_is_not_there(local_server: Server) -> None:
 
 
 def test_a_prompt_too_long_is_halved_and_then_fits(model: Client, tiny_index: Index) -> None:
-    drafted = draft(tiny_index, HEAD, Options(samples=60, budget=3400, longest=300))
-    assert drafted.prompt.tokens > 2048
+    drafted = draft(tiny_index, HEAD, Options(samples=60, budget=1700, longest=300))
+    assert drafted.prompt.tokens > 1024
     try:
         made = describe(tiny_index, drafted, _Short(model))
     except ContextOverflow:
-        pytest.fail("half of it is still too long for 2,048 tokens")
+        pytest.fail("half of it is still too long for 1,024 tokens")
     assert 0 < len(made.evidence) < len(drafted.evidence)
-    assert 500 < made.prompt_tokens <= 2048
+    assert 500 < made.prompt_tokens <= 1024
 
 
 class _Short:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attn.describe.estimate import estimate_tokens
@@ -123,7 +123,6 @@ def test_the_judge_prompts() -> None:
     assert judge_prompt("Attends.", [five], pick=True).user == PICKS.format(at=at)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.lists(st.text("bcdfghjkmnpqrstvwxz<>/-", max_size=200)))
 def test_a_code_is_in_no_text(seed: int, texts: list[str]) -> None:
     found = code(seed, texts)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attn.describe import evidence
@@ -78,7 +78,6 @@ def test_with_only_yes_and_no_it_is_the_balanced_accuracy() -> None:
     assert measure.value == pytest.approx((3 / 4 + 1 / 2) / 2)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.floats(-5, 5), min_size=1, max_size=12),
     st.lists(st.floats(-5, 5), min_size=1, max_size=12),
@@ -265,7 +264,6 @@ def test_positives_come_from_all_bands_by_their_share(sample_index: Path) -> Non
         assert all(number or not band for number, band in zip(found, held.bands, strict=True))
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 60),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 30)), min_size=1, max_size=6),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attn.describe import evidence
@@ -14,7 +14,6 @@ from attn.index.index import Index
 IDS = st.text("0123456789abcdef", min_size=16, max_size=16)
 
 
-@settings(deadline=None)
 @given(st.lists(IDS), st.lists(IDS))
 def test_a_document_is_on_one_side_whatever_else_there_is(some: list[str], more: list[str]) -> None:
     training = {one for one in some + more if not held_out(one)}
@@ -32,7 +31,6 @@ def test_sides_do_not_change_between_versions() -> None:
     assert [n for n in range(30) if held_out(f"{n:016x}")] == [2, 3, 10, 16, 19]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 1), st.integers(0, 3), st.integers(0, 50), st.integers(1, 60))
 def test_evidence_and_questions_share_no_document(
     tiny_folder_index: Index, layer: int, head: int, seed: int, n: int

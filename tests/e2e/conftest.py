@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,6 +17,7 @@ from playwright.sync_api import (
     BrowserContext,
     ConsoleMessage,
     Page,
+    Request,
     expect,
 )
 
@@ -71,45 +73,71 @@ def server(indexes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield running
 
 
-# Not for the whole session: Playwright's event loop would be in the way of other tests.
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium from PATH or, where there is none, Playwright's own."""
-    with chromium("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1") as running:
-        yield running
+_open = ExitStack()  # Chromium, and the context that most tests share
+_contexts: list[BrowserContext] = []
+_FOLDER = Path(__file__).parent
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Chromium ends with the last test here: Playwright's event loop is in the way of others."""
+    if nextitem is None or _FOLDER not in nextitem.path.parents:
+        _contexts.clear()
+        _open.close()
+
+
+def _context(browser: Browser, tour: bool, **options: Any) -> BrowserContext:
+    """A context that may copy and paste; things that only move stand still unless asked for."""
+    options = {
+        "viewport": {"width": 1440, "height": 1000}, "reduced_motion": "reduce", **options
+    }  # fmt: skip
+    context = browser.new_context(**options)
+    if not tour:
+        context.add_init_script("try { localStorage.setItem('attn-tour', 'done') } catch {}")
+    context.set_default_timeout(120_000)
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    return context
 
 
 @pytest.fixture
-def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
-    """Make browsers whose tour is over. In the end: no request left here, no script complained."""
-    contexts, asked, wrong = [], list[str](), list[str]()
+def common() -> BrowserContext:
+    """The context that tests share, so that the app's scripts are read once; its tour is over."""
+    if not _contexts:
+        browser = _open.enter_context(
+            chromium("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+        )
+        _contexts.append(_context(browser, tour=False))
+    return _contexts[0]
+
+
+@pytest.fixture
+def watch() -> Iterator[Callable[[BrowserContext], None]]:
+    """Watch a context; in the end: no request has left here, no script has complained."""
+    asked, wrong, watched = list[str](), list[str](), list[BrowserContext]()
 
     def console(message: ConsoleMessage) -> None:
         looked = _LOOKED.search(message.location.get("url", "")) and "404" in message.text
         if message.type == "error" and not looked and not _STOPPED.search(message.text):
             wrong.append(f"{message.text} ({message.location.get('url')})")
 
-    def watch(page: Page) -> None:
+    def request(request: Request) -> None:
+        asked.append(request.url)
+
+    def opened(page: Page) -> None:
         page.on("websocket", lambda socket: asked.append(socket.url))
         page.on("console", console)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
 
-    def make(tour: bool = False, **options: Any) -> BrowserContext:
-        options.setdefault("viewport", {"width": 1440, "height": 1000})
-        context = browser.new_context(**options)
-        if not tour:
-            context.add_init_script("try { localStorage.setItem('attn-tour', 'done') } catch {}")
-        context.set_default_timeout(120_000)
-        context.grant_permissions(["clipboard-read", "clipboard-write"])
-        context.on("request", lambda request: asked.append(request.url))
-        context.on("page", watch)
-        contexts.append(context)
-        return context
+    def begin(context: BrowserContext) -> None:
+        context.on("request", request)
+        context.on("page", opened)
+        watched.append(context)
 
-    yield make
-    for context in contexts:
-        context.close()
+    yield begin
+    for context in watched:
+        context.remove_listener("request", request)
+        context.remove_listener("page", opened)
     schemes = {"http", "https", "ws", "wss"}
     hosts = {part.hostname for part in map(urlsplit, asked) if part.scheme in schemes}
     assert hosts <= {"127.0.0.1"}
@@ -117,11 +145,44 @@ def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
 
 
 @pytest.fixture
-def visit(new_context: Callable[[], BrowserContext], server: Server) -> Open:
-    """Open a page of the shared server in a fresh browser, the query given as keywords."""
+def new_context(
+    common: BrowserContext, watch: Callable[[BrowserContext], None]
+) -> Iterator[Callable[..., BrowserContext]]:
+    """Make contexts that have seen nothing yet, each a browser of its own; ``tour`` begins one."""
+    contexts: list[BrowserContext] = []
+    browser = common.browser
+    assert browser is not None
+
+    def make(tour: bool = False, **options: Any) -> BrowserContext:
+        contexts.append(_context(browser, tour, **options))
+        watch(contexts[-1])
+        return contexts[-1]
+
+    yield make
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def new_page(
+    common: BrowserContext, watch: Callable[[BrowserContext], None]
+) -> Iterator[Callable[[], Page]]:
+    """Open pages in the shared context; what they have kept there goes with the test."""
+    watch(common)
+    yield common.new_page
+    for page in common.pages:
+        if page.url.startswith("http"):
+            page.evaluate("localStorage.clear(), sessionStorage.clear()")
+        page.close()
+    common.clear_cookies()
+
+
+@pytest.fixture
+def visit(new_page: Callable[[], Page], server: Server) -> Open:
+    """Open a page of the shared server in a fresh tab, the query given as keywords."""
 
     def open_page(page: str = "", **query: object) -> Page:
-        return go(new_context().new_page(), server.address(page, **query))
+        return go(new_page(), server.address(page, **query))
 
     return open_page
 

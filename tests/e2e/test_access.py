@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.e2e.serving import Server, go
 
@@ -46,11 +46,11 @@ def serious(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_light_dark_and_narrow(
-    new_context: Callable[..., BrowserContext], server: Server, view: str
-) -> None:
+def test_light_dark_and_narrow(new_page: Callable[[], Page], server: Server, view: str) -> None:
     name, query, last = VIEWS[view]
-    page = go(new_context(color_scheme="light").new_page(), server.address(name, **(HEAD | query)))
+    page = new_page()
+    page.emulate_media(color_scheme="light")
+    go(page, server.address(name, **(HEAD | query)))
     expect(page.locator(last).first).to_be_visible()
     expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
     expect(page.get_by_test_id("stException")).to_have_count(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as NotInTime
 
 from attn.describe.store import Descriptions, place
@@ -62,14 +62,12 @@ def app(talk: Talk, indexes: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture
-def page(
-    new_context: Callable[[], BrowserContext], app: Server, talk: Talk, index: Index
-) -> Iterator[Page]:
+def page(new_page: Callable[[], Page], app: Server, talk: Talk, index: Index) -> Iterator[Page]:
     talk.go.clear()
     talk.failing = False
     place(index).unlink(missing_ok=True)
     address = app.address("describe", index=index.name, layer=18, head=6, samples=6)
-    yield go(new_context().new_page(), address)
+    yield go(new_page(), address)
     talk.go.set()
     place(index).unlink(missing_ok=True)
 

@@ -42,17 +42,40 @@ def clean(gpt2: Tiny, text_file: Path, tmp_path_factory: pytest.TempPathFactory)
     )
 
 
-def forked(tiny: Tiny, lines: Path, out: Path, *words: object) -> tuple[dict[str, Any], list[str]]:
-    """What tests/forks.py tells, and the sentences before it. Its processes use one thread."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.forks", *map(str, [tiny.folder, lines, out]),
-         *map(str, words)],
-        capture_output=True, text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    *said, told = [json.loads(line) for line in done.stdout.splitlines()]
-    return told, said
+Forked = Callable[..., tuple[dict[str, Any], list[str]]]
+
+
+@pytest.fixture(scope="module")
+def forked(
+    gpt2: Tiny, text_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Forked]:
+    """Ask tests/forks.py: what it tells, and the sentences before. Its processes use one thread."""
+    log = tmp_path_factory.mktemp("forks") / "errors.txt"
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "tests.forks", str(gpt2.folder), str(text_file)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            text=True, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def ask(out: Path, *words: object) -> tuple[dict[str, Any], list[str]]:
+            process.stdin.write(json.dumps([str(out), *words]) + "\n")
+            process.stdin.flush()
+            said: list[str] = []
+            for line in process.stdout:
+                answer = json.loads(line)
+                if isinstance(answer, dict):
+                    return answer, said
+                said.append(answer)
+            raise AssertionError(log.read_text())
+
+        yield ask
+        process.stdin.close()
+    assert process.returncode == 0, log.read_text()
 
 
 def only_hidden(out: Path) -> bool:
@@ -62,10 +85,10 @@ def only_hidden(out: Path) -> bool:
 
 class TestKilled:
     def test_at_certain_moments(
-        self, gpt2: Tiny, text_file: Path, tmp_path: Path, clean: Path
+        self, gpt2: Tiny, text_file: Path, tmp_path: Path, clean: Path, forked: Forked
     ) -> None:
         out = tmp_path / "out"
-        told, _ = forked(gpt2, text_file, out, "points")
+        told, _ = forked(out, "points")
         assert told["codes"] == [-9] * 7
         assert only_hidden(out)
         for path in out.iterdir():
@@ -76,12 +99,13 @@ class TestKilled:
         assert contents(folder) == contents(clean)
         assert list(out.glob(".scan-*")) == []
 
-    def test_fifty_times_at_random(
-        self, gpt2: Tiny, text_file: Path, tmp_path: Path, clean: Path
+    def test_many_times_at_random(
+        self, tmp_path: Path, clean: Path, forked: Forked, request: pytest.FixtureRequest
     ) -> None:
         out = tmp_path / "out"
-        told, _ = forked(gpt2, text_file, out, "kill", 7, 50)
-        assert told["killed"] == 50
+        times = 50 if request.config.getoption("--all") else 12
+        told, _ = forked(out, "kill", 7, times)
+        assert told["killed"] == times
         assert told["torn"] == 0
         (folder,) = find_indexes(out)
         verify(folder)
@@ -116,11 +140,9 @@ class TestKilled:
 
 
 class TestRaced:
-    def test_two_scans_at_once_end_well(
-        self, gpt2: Tiny, text_file: Path, tmp_path: Path, clean: Path
-    ) -> None:
+    def test_two_scans_at_once_end_well(self, tmp_path: Path, clean: Path, forked: Forked) -> None:
         out = tmp_path / "out"
-        told, said = forked(gpt2, text_file, out, "race", 3, 6)
+        told, said = forked(out, "race", 3, 6)
         assert (told["codes"], said) == ([0] * 12, [])
         assert told["digests"] == 1
         assert told["left"] == []
@@ -329,14 +351,14 @@ class TestDamagedIndex:
 
 class TestFullDisk:
     def test_the_old_index_stays_and_the_scan_goes_on_later(
-        self, gpt2: Tiny, text_file: Path, tmp_path: Path, clean: Path
+        self, gpt2: Tiny, text_file: Path, tmp_path: Path, clean: Path, forked: Forked
     ) -> None:
         """A limit that stops the documents, a shard, or a file of the index."""
         out, corpus = tmp_path / "out", load_corpus(str(text_file))
         old = scan(gpt2.session, load_corpus(str(text_file), docs=3), PLAN, out=out)
         before = contents(old)
         sizes = [max(len(data) for data in contents(clean).values()) - 1, 20000, 3000, 200]
-        told, said = forked(gpt2, text_file, out, "full", *sizes)
+        told, said = forked(out, "full", *sizes)
         assert told["codes"] == [2] * len(sizes)
         for sentence in said:
             assert "too large" in sentence
