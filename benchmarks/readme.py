@@ -14,6 +14,7 @@ README = Path(__file__).parents[1] / "README.md"
 RESULTS = Path(__file__).parent / "results"
 START, END = "<!-- measured -->\n", "<!-- end -->\n"
 TITLES = {
+    "startup": "What starting costs, seconds",
     "scan": "A scan against a plain forward pass of the same batches, seconds a batch",
     "memory": "Memory of a scan",
     "queries": "Questions to an index of 10,000 documents",

@@ -28,6 +28,7 @@ README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
 COMMANDS = [line for block in BLOCKS for line in block.splitlines() if line.strip()]
 # The whole run is `make test`; the others have a test of their own.
+DOCTOR = "python -m attn doctor"
 MAKE = {"make app", "make test", "make describe-local"}
 
 
@@ -122,12 +123,17 @@ def test_a_question_to_an_index(command: str, sample_index: Path, env: dict[str,
         for c in COMMANDS
         if c.startswith("python -m")
         and not re.search("INDEX|PART|--shard", c)
-        and c not in [*SHARE, SCAN]
+        and c not in [*SHARE, SCAN, DOCTOR]
     ],
 )
 def test_fetch(command: str, env: dict[str, str]) -> None:
     folder = Path(run(command, None, env).strip().splitlines()[-1])
     assert folder.is_dir()
+
+
+def test_doctor(env: dict[str, str]) -> None:
+    assert DOCTOR in COMMANDS
+    assert "run `attn scan`" in run(DOCTOR, None, env | {"ATTN_INDEXES": "nowhere"})
 
 
 def test_scan(sample_scan: Path) -> None:
