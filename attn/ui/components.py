@@ -189,7 +189,7 @@ def heads_of_layer(
     causal: bool,
     on_pick: Callable[[int], None],
 ) -> None:
-    """One small picture a head; a click calls ``on_pick`` with the head before the next run.
+    """Draw a small picture of each head. A click calls ``on_pick`` before the next run.
 
     ``cells`` (head, dst, src) uint8 places in ``palette`` (256, 3) uint8.
     """
@@ -222,7 +222,8 @@ def base64_of(array: np.ndarray, kind: Any = np.uint8) -> str:
 
 @contextmanager
 def details(label: str, key: str) -> Iterator[bool]:
-    """A part of a page that costs nothing until it is opened: draw it where this gives true.
+    """A part of a page that can be opened. Draw it only where this yields True, so that it
+    costs nothing while it is closed.
 
     ``key`` the URL's parameter that says whether it is open.
     """

@@ -1,4 +1,4 @@
-"""What a page shows as files: tables, figures, a head's report. They are made on the click."""
+"""Downloads: tables, figures and a head's report. They are made when their button is clicked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Columns = Mapping[str, Sequence[Any]]
 
 
 def as_csv(columns: Columns) -> str:
-    """One line a row, under the names; empty where there is no number."""
+    """A table as CSV: the names, then one line for each row; empty where there is no number."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(columns)
@@ -29,7 +29,7 @@ def as_csv(columns: Columns) -> str:
 
 
 def as_parquet(columns: Columns) -> bytes:
-    """The same as a Parquet file."""
+    """A table as the bytes of a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -89,7 +89,7 @@ def _page(drawn: Any, name: str) -> str:
 
 
 def report(view: View) -> None:
-    """A button that saves all that the index says of the selected head as one HTML page."""
+    """A button that saves the selected head's report as one HTML page."""
     from attn.show.report import file_name
     from attn.show.report import report as made
 

@@ -43,18 +43,18 @@ class Job:
 
     @property
     def stopped(self) -> bool:
-        """Whether it ended because it was asked to."""
+        """Whether the job ended because someone stopped it."""
         return self.finished and self.error is not None and self.stop.is_set()
 
 
 class Report:
-    """How work tells how far it is: called with a message and a fraction, 0..1."""
+    """How a job reports its progress: call it with a message and a fraction, 0..1."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
 
     def __call__(self, message: str, fraction: float) -> None:
-        """Say what is being done, and how far it is."""
+        """Report what is being done and which fraction of it is done."""
         self._job.message, self._job.fraction = message, min(max(fraction, 0.0), 1.0)
 
     def say(self, text: str) -> None:
@@ -76,7 +76,7 @@ class Runner:
         self._lock = threading.Lock()
 
     def submit(self, name: str, work: Work, title: str = "") -> Job:
-        """Start a job and return it; or, where one of that name is still at work, return that."""
+        """Start a job and return it. If a job of that name still runs, return that one instead."""
         with self._lock:
             job = self._jobs.get(name)
             if job is None or job.finished:
@@ -85,7 +85,7 @@ class Runner:
             return job
 
     def get(self, name: str) -> Job | None:
-        """The last job of that name."""
+        """The newest job with this name, if there is one."""
         return self._jobs.get(name)
 
 
@@ -103,11 +103,11 @@ def _run(job: Job) -> None:
 
 @st.cache_resource(show_spinner=False)
 def runner() -> Runner:
-    """The runner of this server for work that needs the machine: scans, fetches."""
+    """This server's runner for heavy work, such as scans and downloads."""
     return Runner()
 
 
 @st.cache_resource(show_spinner=False)
-def talks() -> Runner:
-    """The runner for work that mostly waits for a language model."""
+def language_model_runner() -> Runner:
+    """This server's runner for jobs that mostly wait for a language model's answers."""
     return Runner(workers=4)

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 MOST_TOKENS = 1024
-"""Tokens of a user's text: more make pictures that nobody can read."""
+"""The most tokens of a user's text. Pictures of longer texts cannot be read."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A folder that holds an index, opened, or why it cannot be."""
+    """A folder with an index: the opened index, or the reason why it cannot be opened."""
 
     path: Path
     index: Index | None = None
@@ -75,11 +75,11 @@ def lacks_builtin(model: str) -> bool:
 
 
 WARM_AFTER = 5.0
-"""Seconds from the first page until its model is loaded ahead."""
+"""Seconds after the first page at which the model starts loading in the background."""
 
 
 class Models:
-    """Loads each model once, in whichever thread asks first, and keeps the last two."""
+    """Loads each model once, in the first thread that asks for it, and keeps the last two."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class Models:
         self._warmed: set[tuple[str, str, str]] = set()
 
     def get(self, name: str, device: str = "auto", dtype: str = "float32") -> ModelSession:
-        """The ModelSession of that name; loading takes 10 s or more. Raises ModelError."""
+        """The session of the named model. Loading takes 10 s or more. Raises ModelError."""
         from attn.models.session import load_model
 
         key = (name, device, dtype)
@@ -100,10 +100,10 @@ class Models:
             return self._held[key]
 
     def warm(self, name: str, dtype: str = "float32") -> None:
-        """Load a model of this machine in the background, once; nothing waits for it, or fails.
+        """Load a model that is on this machine in the background, once. Nothing waits for it.
 
-        It begins :data:`WARM_AFTER` seconds later: until then the visitor's browser is drawing. One
-        from the Hub is left until a page needs it: it might be a download of many gigabytes.
+        Loading starts :data:`WARM_AFTER` seconds later, when the browser has drawn the page. A
+        model from the Hub is not loaded ahead, because it might be a download of many gigabytes.
         """
         here = builtin.present() if name == builtin.NAME else Path(name).is_dir()
         key = (name, "auto", dtype)
@@ -184,7 +184,7 @@ def _read_layer(
 
 
 def find_heads(manifest: Manifest, tokens: Tokens, cells: np.ndarray) -> list[CellsAnswer]:
-    """All heads of the index's model by what they put on cells (dst, src) of a text.
+    """Rank all heads of the index's model by the attention they put on cells (dst, src) of a text.
 
     Raises IndexMismatch as :func:`read_layer` does, QueryError for cells that no head can see.
     """

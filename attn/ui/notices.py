@@ -1,4 +1,4 @@
-"""Sentences for the user. What others wrote shows as the characters it is."""
+"""Notices for the user. Text from elsewhere is escaped, so that it shows as plain characters."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _JOINER = "\u2060"  # has no width; Markdown would make a link of an address eve
 
 
 def plain(text: str) -> str:
-    """Markdown that shows ``text`` as it is: no link, picture, directive or formula in it."""
+    """Markdown that shows ``text`` literally: no links, pictures, directives or formulas."""
     line = _ADDRESS.sub(_JOINER, re.sub(r"\s+", " ", text))
     return _PUNCTUATION.sub(r"\\\1", line)
 
 
 def sentence(text: str) -> str:
-    """Markdown of a message whose `code` in backticks may stand; all else shows as it is."""
+    """Markdown of a message: `code` in backticks is kept, everything else shows literally."""
     parts = re.sub(r"\s+", " ", text).split("`")
     if len(parts) % 2 == 0:
         return plain(text)
@@ -26,10 +26,10 @@ def sentence(text: str) -> str:
 
 
 def warn(text: str) -> None:
-    """A notice that something is not as asked."""
+    """Show a warning: something differs from what was asked for."""
     st.warning(sentence(text), icon=":material/info:")
 
 
 def fail(text: str) -> None:
-    """A notice that something did not work."""
+    """Show an error: something did not work."""
     st.error(sentence(text), icon=":material/error:")

@@ -13,13 +13,13 @@ from attn.ui import setup, sidebar, tour
 from attn.ui.library import models
 from attn.ui.notices import fail, warn
 from attn.ui.sidebar import Choice, View
-from attn.ui.state import adopt, notices, settle, values
+from attn.ui.state import notices, read_url, reset_paging, values
 
 _THROUGH_APP = "_through_app"
 _CHOICE = "_choice"
 
-# Less room above the page, and switches as high as the fields that they stand beside. Captions and
-# the words on buttons in the theme's colour have the contrast that small text needs.
+# Less empty space above the page, and switches as tall as the fields beside them. Captions, and
+# text on buttons in the theme's colour, get the contrast that small text needs.
 _STYLE = """<style>
 .stMainBlockContainer { padding-top: 3.75rem; padding-bottom: 4rem; }
 .stButtonGroup > div button { min-height: 2.5rem; }
@@ -73,9 +73,9 @@ def run_app() -> None:
     known = pages()
     page = st.navigation(list(known.values()), position="hidden")
     name = next(name for name, other in known.items() if other.url_path == page.url_path)
-    adopt()
+    read_url()
     choice = sidebar.choose()
-    settle()
+    reset_paging()
     links = [(other, known[other], sign) for other, _, sign, _ in _PAGES]
     sidebar.show(choice, links, name)
     st.session_state[_CHOICE] = choice
@@ -114,7 +114,7 @@ def run_page(name: str, body: Callable[[View], None]) -> None:
 
 
 def run_text(body: Callable[[], None]) -> None:
-    """The same for a page that needs no index."""
+    """Run a page that needs no index."""
     _through_app()
     for text in notices():
         warn(text)
@@ -130,7 +130,7 @@ def _through_app() -> Choice:
 
 
 def page_link(view: View, name: str, text: str, **other: str) -> None:
-    """A link to another page that keeps index and head; ``other`` values of it that are new."""
+    """A link to another page with the same index and head; ``other`` are values to set there."""
     query = values(name) | view.index.manifest.about | other
     sign = next(sign for other, _, sign, _ in _PAGES if other == name)
     st.page_link(pages()[name], label=text, icon=sign, query_params=query)

@@ -42,7 +42,7 @@ def first_steps() -> None:
 
 
 def fetch_model(model: str) -> None:
-    """Where a page needs the model and it is not there: say so and offer to fetch it."""
+    """Say that the page needs a model that has not been fetched, and offer to fetch it."""
     st.info(
         f"This needs the model {plain(model)}, which is not fetched yet. "
         "Ranked examples and metrics work without it.",
@@ -53,7 +53,7 @@ def fetch_model(model: str) -> None:
 
 
 def scan_again(failure: AttnError, path: Path) -> None:
-    """An index that cannot be read: say why and offer to make it anew."""
+    """Say why an index cannot be read, and offer to scan again."""
     if isinstance(failure, IndexMissing):
         first_steps()
         return
@@ -72,13 +72,13 @@ def _start_or_watch(label: str, work: Work, title: str, *, scans: bool = True) -
     if scans and not settings().scans:
         st.info(scan_jobs.SWITCHED_OFF, icon=":material/block:")
         return
-    scan_jobs.ended()
+    scan_jobs.show_how_it_ended()
     st.button(
         label,
         type="primary",
         icon=":material/play_arrow:",
         key=f"start {label}",
-        on_click=scan_jobs.begin,
+        on_click=scan_jobs.start_job,
         args=(work, title),
     )
 

@@ -20,15 +20,22 @@ from attn.ui import tour
 from attn.ui.components import copy_link
 from attn.ui.library import Entry, entries
 from attn.ui.notices import plain
-from attn.ui.scan.scan_jobs import busy, short
-from attn.ui.state import add_notice, fresh_head, publish, take_texts, unread, values
+from attn.ui.scan.scan_jobs import last_part, show_running
+from attn.ui.state import (
+    add_notice,
+    fresh_head,
+    set_from_texts,
+    unreadable_value,
+    values,
+    write_url,
+)
 
 _SHAPE = "_shape"
 
 
 @dataclass(frozen=True)
 class View:
-    """What a page shows: an index and one of its heads. ``page`` the page's name."""
+    """What a page shows: an index and one of its heads. ``page`` is the page's name."""
 
     index: Index
     head: HeadId
@@ -37,16 +44,16 @@ class View:
 
 @dataclass(frozen=True)
 class Choice:
-    """What the sidebar came to: an entry, or the name of an index that is not there."""
+    """What was chosen in the sidebar: an entry, or the name of an index that is not here."""
 
     entry: Entry | None
     unknown: str = ""
 
 
 def choose() -> Choice:
-    """The index that session and URL name; the newest when they name none.
+    """The index that the session or the URL names, or else the newest.
 
-    Layer and head are brought into its range, with a notice where the link was out of it.
+    Layer and head are moved into its range, with a notice if the link's were out of range.
     """
     found = entries()
     name = st.session_state.get("index") or ""
@@ -69,7 +76,7 @@ def _fit(index: Index) -> None:
         layer, head = divmod(best, manifest.n_heads)
         st.session_state["layer"], st.session_state["head"] = layer, head
     for name, n in (("layer", manifest.n_layers), ("head", manifest.n_heads)):
-        value, text = int(st.session_state.get(name) or 0), unread(name)
+        value, text = int(st.session_state.get(name) or 0), unreadable_value(name)
         if value >= n or text is not None:
             st.session_state[name] = min(value, n - 1)
             add_notice(
@@ -105,24 +112,24 @@ def _fit(index: Index) -> None:
 def show(choice: Choice, pages: Sequence[tuple[str, object, str]], page: str) -> None:
     """Draw the sidebar and write the URL."""
     index = choice.entry.index if choice.entry else None
-    about = index.manifest.about if index is not None else asked_for()
+    about = index.manifest.about if index is not None else index_recipe()
     with st.sidebar:
         for name, target, icon in pages:
             query = values(name) | about
             st.page_link(target, icon=icon, query_params=query)  # type: ignore[arg-type]
         if page != "scan" and index is not None:  # elsewhere the page itself shows it
-            busy()
+            show_running()
         _pickers(choice)
         if index is not None:
             _head(index)
         query = values(page) | about
         if choice.entry is not None or page == "scan":
-            publish(query)
+            write_url(query)
             copy_link(urlencode(query))
         tour.again()
 
 
-def asked_for() -> dict[str, str]:
+def index_recipe() -> dict[str, str]:
     """What the link in the address bar says about how its index was made."""
     names = ("model", "corpus", "skip", "docs", "ctx")
     return {name: st.query_params[name] for name in names if st.query_params.get(name)}
@@ -164,7 +171,7 @@ def _pickers(choice: Choice) -> None:
     if choice.entry and choice.entry.index:
         manifest = choice.entry.index.manifest
         st.caption(
-            f"{plain(short(manifest.corpus))} · {manifest.documents:,} documents of up to "
+            f"{plain(last_part(manifest.corpus))} · {manifest.documents:,} documents of up to "
             f"{manifest.ctx} tokens · {manifest.tokens:,} tokens"
         )
         for warning in choice.entry.index.warnings():
@@ -172,28 +179,28 @@ def _pickers(choice: Choice) -> None:
 
 
 def _label(entry: Entry) -> str:
-    """An index in few words: its corpus, and the end of its name, which tells it from others."""
+    """A short label of an index: its corpus, and the end of its name to tell it from others."""
     if entry.index is None:
         return entry.name
-    return f"{short(entry.index.manifest.corpus)} · {entry.name[-6:]}"
+    return f"{last_part(entry.index.manifest.corpus)} · {entry.name[-6:]}"
 
 
 def _change_model() -> None:
     model = st.session_state["_model"]
     for entry in entries():
         if model and entry.index and entry.index.manifest.model == model:
-            take(entry)
+            choose_entry(entry)
             return
 
 
 def _change_index() -> None:
     for entry in entries():
         if entry.name == st.session_state["_index"]:
-            take(entry)
+            choose_entry(entry)
 
 
-def take(entry: Entry) -> None:
-    """Choose an index; layer and head move into its range without a word."""
+def choose_entry(entry: Entry) -> None:
+    """Choose an index. Layer and head move into its range without a notice."""
     st.session_state["index"] = entry.name
     st.session_state["open"] = ""
     st.session_state["token"] = st.session_state["to"] = None
@@ -224,20 +231,20 @@ def _head(index: Index) -> None:
 
 
 def step(by: int, shape: tuple[int, int]) -> None:
-    """Move to the next or the previous head, through the layers and round the ends."""
+    """Move to the next or previous head, layer by layer; after the last comes the first."""
     n_layers, n_heads = shape
     place = st.session_state["layer"] * n_heads + st.session_state["head"] + by
     select(HeadId(*divmod(place % (n_layers * n_heads), n_heads)))
 
 
 def select(head: HeadId) -> None:
-    """Make a head the selected one. To be called before the sliders are drawn: in a callback."""
+    """Select a head. Call this in a callback, before the sliders are drawn."""
     st.session_state["layer"], st.session_state["head"] = head.layer, head.head
     st.session_state["open"] = ""
 
 
 def unknown_index(name: str, scans: Any) -> None:
-    """A link to an index that is not on this machine: say how to make it; show no other's rows.
+    """Say how to make the index that a link names and this machine lacks. No other is shown.
 
     ``scans`` the page that makes it, with what the link says filled in.
     """
@@ -245,7 +252,7 @@ def unknown_index(name: str, scans: Any) -> None:
         f"The link shows the index **{plain(name)}**, which is not on this machine.",
         icon=":material/link_off:",
     )
-    asked = asked_for()
+    asked = index_recipe()
     parts = [f"--{key} {shlex.quote(value)}" for key, value in asked.items()]
     command = " ".join(["python -m attn scan", *parts])
     if parts:
@@ -272,13 +279,13 @@ def unknown_index(name: str, scans: Any) -> None:
             st.button(
                 "Show the newest index instead",
                 key="show_newest",
-                on_click=take,
+                on_click=choose_entry,
                 args=(newest,),
             )
 
 
 def _fill(asked: dict[str, str]) -> None:
-    """What a link says of how its index was made, on the Scan page; what it does not stays."""
+    """Fill the Scan page's fields with what a link says of its index; the other fields stay."""
     model, corpus = asked.get("model", builtin.NAME), asked.get("corpus", "sample")
     own, known = model != builtin.NAME, corpus in ("sample", "python-docs")
     meant = {
@@ -290,4 +297,4 @@ def _fill(asked: dict[str, str]) -> None:
     for name in ("docs", "ctx"):
         if name in asked:
             meant[f"scan_{name}"] = asked[name]
-    take_texts(meant)
+    set_from_texts(meant)

@@ -26,7 +26,7 @@ from attn.show.scales import SCALES
 MOST_ROWS = 100
 MOST_SAMPLES = 100
 LONGEST_TEXT = 1500
-"""Characters of the user's text that a link carries."""
+"""The most characters of a user's text that a link carries."""
 
 TEXT = (
     "Mira Castell opened the old ferry office at seven. By noon, Mira Castell had sold twelve "
@@ -96,7 +96,7 @@ def _ranges(text: str) -> str:
 
 
 def read_pairs(text: str) -> list[tuple[int, int]]:
-    """(destination, source) of each pair of a text like ``9-2,17-4``; ValueError for another."""
+    """Read the (destination, source) pairs of a text like ``9-2,17-4``; ValueError if malformed."""
     found = []
     for part in filter(None, text.split(",")):
         dst, src = (_whole(0)(piece) for piece in part.split("-"))
@@ -105,7 +105,7 @@ def read_pairs(text: str) -> list[tuple[int, int]]:
 
 
 def write_pairs(pairs: list[tuple[int, int]]) -> str:
-    """Pairs as a text that :func:`read_pairs` reads."""
+    """Write pairs as a text that :func:`read_pairs` can read."""
     return ",".join(f"{dst}-{src}" for dst, src in pairs)
 
 
@@ -114,7 +114,7 @@ Pin = tuple[HeadId, str]
 
 
 def read_pins(text: str) -> list[Pin]:
-    """The pins of a text like ``L18H6:20-33-21``; ValueError for another."""
+    """Read the pins of a text like ``L18H6:20-33-21``; ValueError if malformed."""
     found = []
     for part in filter(None, text.split(",")):
         head, _, place = part.partition(":")
@@ -128,7 +128,7 @@ def read_pins(text: str) -> list[Pin]:
 
 
 def write_pins(pins: list[Pin]) -> str:
-    """Pins as a text that :func:`read_pins` reads."""
+    """Write pins as a text that :func:`read_pins` can read."""
     return ",".join(f"{head}:{place}" for head, place in pins)
 
 
@@ -237,7 +237,7 @@ PARAMS = (
 )
 
 
-def adopt() -> None:
+def read_url() -> None:
     """Take the URL's values into the session: at its start and on the browser's back and forward.
 
     A bad value is replaced by the default, with a notice.
@@ -269,16 +269,16 @@ def adopt() -> None:
         st.session_state[_DECIDED] = {"layer", "head"} & set(st.query_params)
 
 
-def take_texts(texts: dict[str, str]) -> None:
-    """Take values as a link writes them; one that is bad is left out."""
+def set_from_texts(texts: dict[str, str]) -> None:
+    """Set values from their text in a link; bad ones are left out."""
     for param in PARAMS:
         if param.name in texts:
             with suppress(ValueError):
                 st.session_state[param.name] = param.read(texts[param.name])
 
 
-def settle() -> None:
-    """Back to the first row of examples as soon as another question is asked."""
+def reset_paging() -> None:
+    """Go back to the first row of examples when the question has changed."""
     names = ("index", "layer", "head", "order", "by", "token", "to", "regex", "apart", "one")
     state = st.session_state
     question = tuple(state.get(name) for name in (*names, "seed", "rows"))
@@ -288,14 +288,14 @@ def settle() -> None:
 
 
 def fresh_head() -> bool:
-    """Whether this session's link named no head, asked once: then a telling one may be chosen."""
+    """Whether the link named no head, so that an interesting one may be chosen. True only once."""
     decided = st.session_state.get(_DECIDED)
     st.session_state[_DECIDED] = None
     return decided is not None and not decided
 
 
-def unread(name: str) -> str | None:
-    """What the link says for layer or head where it is no number at all, asked once."""
+def unreadable_value(name: str) -> str | None:
+    """The link's text for layer or head if it is not a number, else None. Given only once."""
     text: str | None = st.session_state.get(_UNREAD, {}).pop(name, None)
     return text
 
@@ -306,12 +306,12 @@ def _history() -> bool:
 
 
 def add_notice(text: str) -> None:
-    """Say something about the link, for as long as the view stays what the link made it."""
+    """Add a notice about the link. It stays until the user changes the view."""
     st.session_state.setdefault(_NOTICES, []).append((text, None))
 
 
 def notices() -> list[str]:
-    """What there is to say about the link; gone once the user has moved on."""
+    """The notices about the link; empty once the user has changed the view."""
     now = urlencode(values(None))
     kept = [
         (text, seen or now)
@@ -334,11 +334,11 @@ def values(page: str | None) -> dict[str, str]:
     return found
 
 
-def publish(query: dict[str, str]) -> None:
-    """Make the address say ``query``, unless it does already.
+def write_url(query: dict[str, str]) -> None:
+    """Write ``query`` into the address, unless it is there already.
 
-    Writing it once more would be a step of its own for the browser's Back button: on the way to
-    another page the browser hears of it before it leaves the old one.
+    Writing it again would add an entry to the browser's history, because the browser applies it
+    before it leaves the old page.
     """
     if query != st.query_params.to_dict():
         st.query_params.from_dict(query)

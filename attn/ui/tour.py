@@ -1,4 +1,4 @@
-"""The tour of a first visit: a card in the corner that goes along, until it is dismissed for good.
+"""The tour of a first visit: a card in the corner that follows the user until it is dismissed.
 
 The browser remembers the step, and that the tour is over; the server knows nothing of it.
 """
@@ -73,7 +73,7 @@ _tour = st.components.v2.component(
 
 
 def again() -> None:
-    """A button that starts the tour once more."""
+    """A button that starts the tour again."""
     st.button(
         "Tour",
         key="tour",
@@ -89,11 +89,11 @@ def _begin() -> None:
 
 
 def show(page: str, names: dict[str, str]) -> None:
-    """The card, where the tour is not over; it goes on to the step of the page that is open.
+    """Show the card while the tour is not over. It moves on to the step of the open page.
 
     ``names`` what the sidebar calls each page.
     """
-    # A tuple: of a list Streamlit asks whether it is a table, for which it imports pandas.
+    # A tuple, because Streamlit imports pandas to find out whether a list is a table.
     steps = tuple(
         {"page": of, "name": names.get(of, ""), "title": title, "text": text}
         for of, title, text in STEPS

@@ -16,7 +16,7 @@ from attn.describe.store import Descriptions, place
 from attn.heads import HeadId
 from attn.index.index import Index
 from attn.ui.describe import language_model
-from attn.ui.jobs import talks
+from attn.ui.jobs import language_model_runner
 from tests.describe.conftest import Serve, no_server_set, serve, tiny_folder
 from tests.describe.scripted import Handler, Scripted, chunk
 from tests.ui.conftest import Start, said
@@ -51,7 +51,7 @@ def index(tiny_folder: Path) -> Iterator[Index]:
 
 @pytest.fixture
 def page(start: Start, index: Index, monkeypatch: pytest.MonkeyPatch) -> Start:
-    talks.clear()
+    language_model_runner.clear()
 
     def open_page(server: Scripted | None = None, **query: object) -> AppTest:
         if server is not None:
@@ -66,7 +66,7 @@ def page(start: Start, index: Index, monkeypatch: pytest.MonkeyPatch) -> Start:
 def finish(app: AppTest, what: str, index: Index) -> None:
     """Wait for a job's end and show the page anew."""
     for _ in range(4000):
-        job = talks().get(f"{what} {index.name} {HEAD}")
+        job = language_model_runner().get(f"{what} {index.name} {HEAD}")
         if job is not None and job.finished:
             app.run()
             return
@@ -307,7 +307,7 @@ def test_a_model_on_this_machine_is_served_and_ended(page: Start) -> None:
 
 def _served(app: AppTest) -> None:
     for _ in range(6000):
-        job = talks().get(language_model.SERVE)
+        job = language_model_runner().get(language_model.SERVE)
         if job is not None and job.finished:
             app.run()
             return

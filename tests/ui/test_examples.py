@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 from attn.heads import HeadId
 from attn.index.index import Index
 from attn.index.query import Ranking
-from attn.ui.examples.ranking import meant
+from attn.ui.examples.ranking import entered_token
 from tests.ui.conftest import APP, HARMLESS, HOSTILE, Start, elements, said
 
 HEAD = HeadId(1, 2)
@@ -66,7 +66,7 @@ def test_reversed_after_by_attention_is_by_multiple(start: Start, index: Index) 
 @pytest.mark.parametrize("typed", [" the", "·the", "' the'"])
 def test_source_token(start: Start, index: Index, typed: str) -> None:
     app = start("examples", layer=1, head=2)
-    app.session_state["token"] = meant(typed, [])
+    app.session_state["token"] = entered_token(typed, [])
     app.run()
     wanted = index.top(HEAD, 10, token=" the")
     assert wanted.examples

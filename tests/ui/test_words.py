@@ -11,7 +11,7 @@ import pytest
 from attn.formatting import shown
 from attn.heads import Example, HeadId, Window
 from attn.show.token_html import LONG, example_head, example_text, legend
-from attn.ui.examples.ranking import meant
+from attn.ui.examples.ranking import entered_token
 from attn.ui.notices import plain, sentence
 from tests.ui.conftest import HARMLESS, elements
 
@@ -110,9 +110,9 @@ def test_sentence_keeps_code_alone() -> None:
 
 
 def test_what_a_user_types_as_a_token() -> None:
-    assert meant("·the", [" the"]) == " the"
-    assert meant(" the", []) == " the"
-    assert meant("'·the'", []) == " the"
-    assert meant("·", ["·"]) == "·"
-    assert meant("↵", []) == "\n"
-    assert meant("", []) is None
+    assert entered_token("·the", [" the"]) == " the"
+    assert entered_token(" the", []) == " the"
+    assert entered_token("'·the'", []) == " the"
+    assert entered_token("·", ["·"]) == "·"
+    assert entered_token("↵", []) == "\n"
+    assert entered_token("", []) is None

@@ -31,7 +31,7 @@ _PAIRS = 12
 
 @dataclass(frozen=True)
 class Side:
-    """One of the heads compared, the index that it is of, and what it is called here."""
+    """One of the compared heads: its index, the head, and its name on the page."""
 
     index: Index
     head: HeadId
@@ -73,7 +73,7 @@ def choose(view: View) -> list[Side]:
 
 
 def _index(index: Index) -> Index:
-    """The index that the other heads are of: this one, or another over the same corpus."""
+    """The index of the other heads: this one, or another one over the same corpus."""
     known = {"": index} | {
         entry.name: entry.index
         for entry in entries()
@@ -103,14 +103,14 @@ def _corpus(index: Index) -> tuple[object, ...]:
 
 
 def _told(other: Index, index: Index) -> str:
-    """What tells an index from another: its model, or else the end of its name."""
+    """What distinguishes an index from another: its model, or else the end of its name."""
     name = other.manifest.model.rsplit("/", 1)[-1]
     same = other.manifest.model == index.manifest.model
     return f"{name} {other.name[-6:]}" if same else name
 
 
 def _fitting(index: Index, head: HeadId) -> HeadId:
-    """The head of that place, or the last one where the model is smaller."""
+    """The head at the same place, or the last one if the model is smaller."""
     shape = index.manifest
     return HeadId(min(head.layer, shape.n_layers - 1), min(head.head, shape.n_heads - 1))
 
@@ -157,7 +157,7 @@ def _file(sides: list[Side]) -> str:
 
 
 def examples(view: View, sides: list[Side]) -> None:
-    """The selected head's best rows, each as every head sees it."""
+    """The selected head's best rows, each under every compared head."""
     ranking = view.index.top(view.head, EXAMPLES, one_per_document=True)
     if not ranking.examples:
         st.info("This head has no pair above average here.", icon=":material/search_off:")
@@ -208,7 +208,7 @@ def _row(index: Index, example: Example, window: Window, side: Side) -> None:
 
 
 def same_words(one: Index, other: Index) -> bool:
-    """Whether both indexes are of one model, which then cuts a text in one way."""
+    """Whether both indexes are of the same model, so that they tokenize a text alike."""
     a, b = one.manifest, other.manifest
     return (a.model, a.weights, a.bos) == (b.model, b.weights, b.bos)
 

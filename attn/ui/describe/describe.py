@@ -1,6 +1,6 @@
 """What the Describe page is made of: the prompt before it is sent, the work, and what is kept.
 
-Nothing is sent but by a click. The work runs in the background and is found again by any session.
+Nothing is sent without a click. The work runs in the background, and every session can see it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from attn.errors import DescribeError, NoServer
 from attn.heads import HeadId
 from attn.index.index import Index
 from attn.ui import downloads
-from attn.ui.describe.language_model import current
+from attn.ui.describe.language_model import entered_server
 from attn.ui.describe.scores import METHODS, show_report, show_results
-from attn.ui.jobs import Job, Report, talks
+from attn.ui.jobs import Job, Report, language_model_runner
 from attn.ui.notices import fail, plain, warn
 from attn.ui.sidebar import View
 
@@ -32,7 +32,7 @@ _KEEP = 64
 
 
 def summary(view: View) -> None:
-    """The head in two sentences, always there, and all of it as a file."""
+    """The head in two sentences, and a button that downloads its report."""
     st.markdown(
         plain(_summary(view.index.path, view.index.manifest.identity, view.head, view.index))
     )
@@ -45,7 +45,7 @@ def _summary(path: Path, identity: str, head: HeadId, _index: Index) -> str:
 
 
 def prepare(view: View) -> Draft:
-    """The switches' prompt, shown in full before anything is sent."""
+    """The prompt that the switches ask for. It is shown in full before anything is sent."""
     state = st.session_state
     options = Options(
         samples=state["samples"],
@@ -80,9 +80,9 @@ def preview(drafted: Draft) -> None:
 
 
 def describe_button(view: View, server: Server | None, drafted: Draft) -> None:
-    """Send the prompt; while the answer comes in, show it and a button that stops it."""
+    """A button that sends the prompt. The answer appears as it arrives, and can be stopped."""
     name = _name("describe", view)
-    job = talks().get(name)
+    job = language_model_runner().get(name)
     if job is not None and not job.finished:
         _watch(name)
         return
@@ -98,8 +98,8 @@ def describe_button(view: View, server: Server | None, drafted: Draft) -> None:
 
 def _describe(index: Index, drawn: Server, drafted: Draft, name: str) -> None:
     try:
-        server = current(drawn)
-    except NoServer:  # the fields say why
+        server = entered_server(drawn)
+    except NoServer:  # the fields already show the reason
         return
 
     def work(report: Report) -> str:
@@ -110,7 +110,7 @@ def _describe(index: Index, drawn: Server, drafted: Draft, name: str) -> None:
         Descriptions(index).add(made)
         return made.id
 
-    talks().submit(name, work)
+    language_model_runner().submit(name, work)
 
 
 def plan() -> Plan:
@@ -119,9 +119,9 @@ def plan() -> Plan:
 
 
 def trial_button(view: View, server: Server | None, text: str, found: Description | None) -> None:
-    """Test a kept description, or ``text`` of the user's own; says first what it will cost."""
+    """A button that tests a kept description, or the user's own ``text``, with its cost."""
     name, asked = _name("test", view), plan()
-    job = talks().get(name)
+    job = language_model_runner().get(name)
     if job is not None and not job.finished:
         return
     told = _told(view, text)
@@ -145,7 +145,7 @@ def trial_button(view: View, server: Server | None, text: str, found: Descriptio
 
 
 def _tested(index: Index, found: Description, server: Server, asked: Plan) -> bool:
-    """Whether the same test was made before: it would be answered the same."""
+    """Whether the same test was made before; it would give the same answer."""
     reports = Descriptions(index).reports(found)
     return any((one.judge, one.plan) == (server.model, asked.name) for one in reports)
 
@@ -156,7 +156,7 @@ def _cost(path: Path, identity: str, head: HeadId, text: str, asked: Plan, _inde
 
 
 def _told(view: View, text: str) -> Cost | None:
-    """What a test will cost; None where there is nothing to ask about."""
+    """What a test will cost, or None if the head has nothing to ask about."""
     index = view.index
     try:
         return _cost(index.path, index.manifest.identity, view.head, text, plan(), index)
@@ -165,7 +165,7 @@ def _told(view: View, text: str) -> Cost | None:
 
 
 def cost_note(view: View) -> None:
-    """What a test asks and costs, in words."""
+    """Say what a test asks and what it costs."""
     told = _told(view, "x " * 80)
     if told is None:
         warn(
@@ -184,8 +184,8 @@ def _test(
 ) -> None:
     index = view.index
     try:
-        server = current(drawn)
-    except NoServer:  # the fields say why
+        server = entered_server(drawn)
+    except NoServer:  # the fields already show the reason
         return
 
     def work(report: Report) -> str:
@@ -198,13 +198,13 @@ def _test(
             index, tested, Client(server), kept, asked, progress=report, stop=report.stop
         ).id
 
-    talks().submit(name, work)
+    language_model_runner().submit(name, work)
 
 
 def running_test(view: View) -> None:
-    """A test under way, or why the last one ended early."""
+    """Show the running test, or why the last one ended early."""
     name = _name("test", view)
-    job = talks().get(name)
+    job = language_model_runner().get(name)
     if job is not None and not job.finished:
         _watch(name)
     elif job is not None and job.error:
@@ -217,7 +217,7 @@ def _tell(job: Job) -> None:
 
 @st.fragment(run_every=0.4)
 def _watch(name: str) -> None:
-    job = talks().get(name)
+    job = language_model_runner().get(name)
     if job is None or job.finished:
         st.rerun()
     if job.text:

@@ -1,4 +1,4 @@
-"""Which language model this browser session asks: address, model, key; or one on this machine.
+"""The language model that this session uses: a server's address, model and key, or one served here.
 
 What is typed here lives in the session alone: never in the address, a file, a log or a cache.
 """
@@ -13,7 +13,7 @@ import streamlit as st
 from attn.describe.local import POOR, Local, model_file, start
 from attn.describe.servers import PRESETS, Secret, Server, environment
 from attn.errors import NoServer
-from attn.ui.jobs import Report, talks
+from attn.ui.jobs import Report, language_model_runner
 from attn.ui.notices import fail, plain, sentence, warn
 
 ENVIRONMENT, HERE, OTHER = "From the environment", "On this machine", "Another address"
@@ -22,7 +22,7 @@ _FIELDS = ("url", "model", "key")
 
 
 class _Shelf:
-    """The one language model that this app serves itself, if any."""
+    """Holds the language model that this app serves itself, if there is one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -34,7 +34,7 @@ class _Shelf:
         return local if local is not None and local.running else None
 
     def put(self, local: Local | None) -> None:
-        """Serve this one from now on; the one before ends."""
+        """Serve this model from now on; the previous one is stopped."""
         with self._lock:
             before, self._local = self._local, local
         if before is not None:
@@ -43,12 +43,12 @@ class _Shelf:
 
 @st.cache_resource(show_spinner=False, on_release=lambda shelf: shelf.put(None))
 def shelf() -> _Shelf:
-    """The shelf of this server; what is on it ends with the app."""
+    """This server's holder of a served model, which stops with the app."""
     return _Shelf()
 
 
 def choose_server() -> Server | None:
-    """Draw the choice of a language model; None, with a sentence, while there is none to ask."""
+    """Draw the choice of a language model. None, with a notice, while none is chosen."""
     own_url, own_model, own_key = environment()
     given = [ENVIRONMENT] if own_model else []
     options = [*given, HERE, *PRESETS, OTHER]
@@ -89,11 +89,11 @@ def _entered(url: str | None, model: str | None, key: str | None) -> Server:
     return Server(url or "", model or "", Secret((key or "").strip()))
 
 
-def current(drawn: Server) -> Server:
-    """``drawn`` as its fields have it by now, for what a click does.
+def entered_server(drawn: Server) -> Server:
+    """The server as the fields name it at the time of a click; ``drawn`` is what was drawn.
 
-    A click may come in one run with the last field typed, after the page was drawn without it.
-    Raises NoServer where the fields name no server any more.
+    A click can arrive together with the last field that was typed, after the page was drawn
+    without it. Raises NoServer if the fields no longer name a server.
     """
     name = st.session_state.get("_llm")
     if name in (None, ENVIRONMENT, HERE):
@@ -102,7 +102,7 @@ def current(drawn: Server) -> Server:
 
 
 def _here() -> Server | None:
-    local, job = shelf().get(), talks().get(SERVE)
+    local, job = shelf().get(), language_model_runner().get(SERVE)
     st.caption(POOR)
     if local is not None:
         st.markdown(f"Serving **{plain(local.server.model)}** at {plain(local.server.url)}.")
@@ -130,12 +130,12 @@ def _serve(path: str, place: _Shelf) -> None:
         report("Loading the model.", 0.9)
         place.put(start(file, stop=report.stop))
 
-    talks().submit(SERVE, work)
+    language_model_runner().submit(SERVE, work)
 
 
 @st.fragment(run_every=0.5)
 def _watch() -> None:
-    job = talks().get(SERVE)
+    job = language_model_runner().get(SERVE)
     if job is None or job.finished:
         st.rerun()
     else:

@@ -40,7 +40,7 @@ with a word changed, are different documents and may be on both sides.
 
 
 def show_report(report: Report) -> None:
-    """The verdict first, then the table with every baseline, then how it came about."""
+    """Show the verdict, then the table with every baseline, then how it was measured."""
     box, icon = (st.success, "check_circle") if report.verdict.good else (st.warning, "error")
     box(plain(report.verdict.text), icon=f":material/{icon}:")
     names = {SHUFFLED: f"{SHUFFLED} ({report.other})"}
@@ -58,7 +58,7 @@ def show_report(report: Report) -> None:
 
 
 def show_results(results: Sequence[Result], names: dict[str, str] | None = None) -> None:
-    """One row a judge."""
+    """Show one row for each judge."""
     rows = []
     for result in results:
         name = (names or {}).get(result.name, result.name)

@@ -1,4 +1,4 @@
-"""What the Examples page asks of the index, and how it says what came back."""
+"""The questions that the Examples page asks the index, and how it shows the answers."""
 
 from __future__ import annotations
 
@@ -64,18 +64,18 @@ def token_picker(index: Index, head: HeadId, help_text: str) -> None:
 
 def _typed(known: list[str]) -> None:
     if not st.session_state["regex"]:
-        st.session_state["token"] = meant(st.session_state["token"], known)
+        st.session_state["token"] = entered_token(st.session_state["token"], known)
 
 
 def tokens_of(index: Index, head: HeadId) -> list[str]:
-    """Suggestions for the token filter: each has rows in the chosen order."""
+    """Suggestions for the token filter; each has rows in the chosen order."""
     state = st.session_state
     order, by = state["order"], state["by"]
     return common_tokens(index.path, index.manifest.identity, head, order, by, index)
 
 
-def meant(typed: str | None, known: list[str]) -> str | None:
-    """The token that a user's entry stands for: ``·the`` and ``' the'`` are `` the``."""
+def entered_token(typed: str | None, known: list[str]) -> str | None:
+    """The token that a user typed: ``·the`` and ``' the'`` both mean `` the``."""
     if not typed:
         return None
     if typed in known:
@@ -85,8 +85,8 @@ def meant(typed: str | None, known: list[str]) -> str | None:
     return typed.replace("·", " ").replace("↵", "\n").replace("⇥", "\t")
 
 
-def asked() -> dict[str, Any]:
-    """The filters of the page's switches, by the names that the index gives them."""
+def chosen_filters() -> dict[str, Any]:
+    """The filters set on the page, as keyword arguments of the index's questions."""
     state = st.session_state
     distance = parse_distance(state["apart"]) if state["apart"] else None
     return {
@@ -97,9 +97,9 @@ def asked() -> dict[str, Any]:
     }
 
 
-def ask(index: Index, head: HeadId) -> Ranking:
-    """The examples that the page's switches ask for, up to the last on the page."""
-    state, about = st.session_state, asked()
+def asked_ranking(index: Index, head: HeadId) -> Ranking:
+    """The ranking that the page's switches ask for, up to the last example on the page."""
+    state, about = st.session_state, chosen_filters()
     last = int(state["first"]) + state["rows"] - 1
     if state["order"] == "random":
         return index.random(head, last, seed=state["seed"], **about)
@@ -114,9 +114,9 @@ def ask(index: Index, head: HeadId) -> Ranking:
     )
 
 
-def bands(index: Index, head: HeadId) -> list[tuple[str, Ranking]]:
-    """What the page's switches ask for in each band of attention, the highest first, named."""
-    state, about = st.session_state, asked()
+def asked_bands(index: Index, head: HeadId) -> list[tuple[str, Ranking]]:
+    """The ranking in each band of attention, with the band's name, the highest band first."""
+    state, about = st.session_state, chosen_filters()
     return [
         (
             f"Attention {Fraction(low)} to {Fraction(high)}",
@@ -126,13 +126,13 @@ def bands(index: Index, head: HeadId) -> list[tuple[str, Ranking]]:
     ]
 
 
-def shown_part(ranking: Ranking) -> tuple[Example, ...]:
-    """Those of the examples asked for that are on the page."""
+def examples_on_page(ranking: Ranking) -> tuple[Example, ...]:
+    """The examples of the ranking that are on the current page."""
     return ranking.examples[int(st.session_state["first"]) - 1 :]
 
 
 def pager(ranking: Ranking) -> None:
-    """Buttons to the rows before and after, where there are any."""
+    """Buttons for the previous and next rows, if there are any."""
     state = st.session_state
     first, rows = int(state["first"]), int(state["rows"])
     more = ranking.kept >= first + rows
@@ -157,14 +157,14 @@ def _turn(first: int) -> None:
 
 
 def show(view: View, more: More) -> tuple[Example, ...]:
-    """The rows that the switches ask for, or why there are none → those shown."""
-    ranking = ask(view.index, view.head)
+    """Show the rows that the switches ask for, or why there are none. Returns those shown."""
+    ranking = asked_ranking(view.index, view.head)
     if not ranking.examples:
-        nothing(view.index, view.head, ranking)
+        say_nothing_found(view.index, view.head, ranking)
         return ()
     st.markdown(headline(ranking))
     show_legend()
-    shown_rows = shown_part(ranking)
+    shown_rows = examples_on_page(ranking)
     for rank, example in enumerate(shown_rows, int(st.session_state["first"])):
         example_card(view, example, rank, more)
     pager(ranking)
@@ -172,10 +172,10 @@ def show(view: View, more: More) -> tuple[Example, ...]:
 
 
 def show_bands(view: View, more: More) -> tuple[Example, ...]:
-    """Rows of each band of attention, the strongest band first → those shown."""
+    """Show rows of each band of attention, the strongest band first. Returns those shown."""
     shown_rows: list[Example] = []
     show_legend()
-    for name, ranking in bands(view.index, view.head):
+    for name, ranking in asked_bands(view.index, view.head):
         st.subheader(name, anchor=False)
         if not ranking.examples:
             st.caption("The index keeps no such pair.")
@@ -193,8 +193,8 @@ def table(examples: Sequence[Example]) -> dict[str, list[object]]:
 
 
 def headline(ranking: Ranking) -> str:
-    """What the rows are out of, as Markdown: "10 of 17,031 pairs above average"."""
-    n, pairs = len(shown_part(ranking)), f"{ranking.pairs:,}"
+    """How many rows of how many are shown, as Markdown: "10 of 17,031 pairs above average"."""
+    n, pairs = len(examples_on_page(ranking)), f"{ranking.pairs:,}"
     plural = "pair" if ranking.pairs == 1 else "pairs"
     matching = ranking.matching
     if ranking.exact and matching is None:
@@ -209,8 +209,8 @@ def headline(ranking: Ranking) -> str:
     return f"**{n} of {among}**{known}, out of {pairs} {plural} above average"
 
 
-def nothing(index: Index, head: HeadId, ranking: Ranking) -> None:
-    """Say that there is no such example, and which tokens come near."""
+def say_nothing_found(index: Index, head: HeadId, ranking: Ranking) -> None:
+    """Say that no example matches, and which tokens are similar."""
     token, known = st.session_state["token"], tokens_of(index, head)
     if not ranking.pairs:
         st.info("This head has no pair above average here.", icon=":material/search_off:")
@@ -264,17 +264,17 @@ def _apart_typed() -> None:
 
 def _to_typed() -> None:
     typed = st.session_state["to"]
-    st.session_state["to"] = typed if st.session_state["regex"] else meant(typed, [])
+    st.session_state["to"] = typed if st.session_state["regex"] else entered_token(typed, [])
 
 
 def show_legend() -> None:
-    """The style of the rows, and what their shades and marks mean."""
+    """Show what the shades and marks of the rows mean."""
     st.html(STYLE)
     st.html(legend())
 
 
 def place_of(example: Example) -> str:
-    """Where an example is, as links have it: document-destination-source, and the window's start.
+    """An example's place as links write it: document-destination-source, then the window's start.
 
     The start is left out where it is 0.
     """
@@ -283,7 +283,7 @@ def place_of(example: Example) -> str:
 
 
 def example_card(view: View, example: Example, rank: int, more: More) -> None:
-    """One example, and its document's patterns where it is open; ``more`` draws more buttons."""
+    """Show an example, with its document's patterns if it is open; ``more`` adds buttons."""
     manifest, place = view.index.manifest, place_of(example)
     window = view.index.window(example.document, example.start)
     opened = st.session_state["open"] == place
@@ -308,14 +308,14 @@ def example_card(view: View, example: Example, rank: int, more: More) -> None:
 
 
 def example_row(index: Index, example: Example, window: Window, rank: int | str) -> None:
-    """One example without buttons: its numbers and its text."""
+    """Show an example without buttons: its numbers and its text."""
     manifest = index.manifest
     st.html(example_head(example, window, rank))
     st.html(example_text(example, window, bidirectional=manifest.bidirectional, bos=manifest.bos))
 
 
 def _toggle(place: str, dst: int) -> None:
-    """Open a row, its destination held, or close it; one is open at a time."""
+    """Open a row with its destination selected, or close it. Only one is open at a time."""
     opened = st.session_state["open"] != place
     st.session_state["open"] = place if opened else ""
     st.session_state["held"] = dst if opened else -1

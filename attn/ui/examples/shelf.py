@@ -1,4 +1,4 @@
-"""The shelf: examples of any head that the user keeps, in the link."""
+"""The shelf: pinned examples of any head. They are part of the link."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LOST = "The link's shelf names an example that this index does not keep: {}."
 
 
 def pin_button(view: View, example: Example) -> None:
-    """Put an example on the shelf, or take it off."""
+    """A button that pins an example to the shelf, or removes it."""
     pin = (view.head, place_of(example))
     held = read_pins(st.session_state["shelf"])
     on = pin in held
@@ -39,7 +39,7 @@ def _toggle(pin: tuple[HeadId, str]) -> None:
 
 
 def show(view: View) -> None:
-    """The pinned examples, whichever heads they are of."""
+    """Show the pinned examples of all heads."""
     pins = read_pins(st.session_state["shelf"])
     if not pins:
         return

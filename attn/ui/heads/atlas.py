@@ -80,7 +80,7 @@ def filters(index: Index) -> np.ndarray:
 
 
 def _range(limit: Range, title: str, low: float, high: float) -> None:
-    """A slider with two ends; an end at the very edge is open."""
+    """A slider with two ends. An end at the edge of the range means no limit."""
     key = f"_range {limit.name}"
     value = (min(max(limit.low, low), high), max(min(limit.high, high), low))
     if limit.name == LAYER:
@@ -104,7 +104,7 @@ def _range(limit: Range, title: str, low: float, high: float) -> None:
 
 
 def _limit() -> None:
-    """Ranges for the metrics chosen, those that were there before as they were."""
+    """Give the chosen metrics ranges; existing ranges stay as they are."""
     chosen, before = st.session_state["_limited"], parse(st.session_state["where"])
     known = {one.name: one for one in before}
     layers = [one for one in before if one.name == LAYER]
@@ -116,7 +116,7 @@ def _unlimited() -> None:
 
 
 def ranked(view: View, name: str, meant: np.ndarray) -> None:
-    """All heads meant as a list by one metric, with bars; a click on a row selects its head."""
+    """List the heads that pass the filters, with bars. A click on a row selects its head."""
     index, metric = view.index, view.index.definition(name)
     values = index.metric(name)
     lowest = bool(st.session_state["lowest"])
@@ -168,9 +168,9 @@ def best(view: View, name: str, meant: np.ndarray) -> None:
 
 
 def draw(view: View, colour: str, scatter: tuple[str, str] | None, meant: np.ndarray) -> None:
-    """The map, or the points by two more metrics, of the heads meant. A click selects a head.
+    """Draw the heads that pass the filters as a map or scatter. A click selects a head.
 
-    Each click makes the next picture a new one, without a selection.
+    Each click gives the next figure a new key, so that it starts without a selection.
     """
     index, metric = view.index, view.index.definition(colour)
     values = np.where(meant, index.metric(colour), np.nan)
@@ -198,7 +198,7 @@ def _key(name: str) -> str:
 
 
 def _picked(heads: Callable[[], list[HeadId]]) -> Callable[[], None]:
-    """Select the first of the heads that a click chose; what was clicked is then drawn anew."""
+    """A callback that selects the first clicked head; the figure is then drawn anew."""
 
     def select_head() -> None:
         chosen = heads()

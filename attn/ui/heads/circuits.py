@@ -1,4 +1,4 @@
-"""What a head's weights say: whom it reads from, whether it copies, how many directions it has."""
+"""A head's weights: which heads it reads from, whether it copies, its singular values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ number here agrees.
 def weights(view: View) -> None:
     """The earlier heads that the selected one composes with, as buttons, and its singular values.
 
-    Nothing where the index has no numbers of the weights.
+    Shows nothing if the index has no numbers of the weights.
     """
     index, head = view.index, view.head
     partners, values = index.composes_with(head), index.singular_values(head)

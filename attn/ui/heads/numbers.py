@@ -44,7 +44,7 @@ def best_heads(
 
 
 def selected(view: View) -> None:
-    """The selected head, and what to do next with it."""
+    """Show the selected head, with links to what can be done next."""
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"**{view.head}** is selected")
         page_link(view, "examples", "See where it looks")
@@ -53,7 +53,7 @@ def selected(view: View) -> None:
 
 
 def numbers(view: View) -> None:
-    """What the selected head does: in words, by budget, by token, and in every metric."""
+    """Show the selected head in words, and its budget, tokens and metrics."""
     index, head = view.index, view.head
     with st.container(horizontal=True, vertical_alignment="center"):
         st.subheader(f"Head {head} in numbers", anchor=False)
@@ -121,7 +121,7 @@ def _tokens(title: str, rows: list[TokenRow], lift: str) -> None:
 
 
 def _number(metric: Metric, value: float, everyone: np.ndarray) -> None:
-    known = np.isfinite(value)  # not in a layer without attention, or where no row counts
+    known = np.isfinite(value)  # unknown in layers without attention, and where no row counts
     rank = f"{int((everyone > value).sum()) + 1} of {int(np.isfinite(everyone).sum())}"
     st.metric(
         metric.title.replace(" on random tokens", ", random")

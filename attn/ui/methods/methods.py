@@ -1,4 +1,4 @@
-"""What every word and number of the app means: the texts of the Methods page."""
+"""The texts of the Methods page, which define every word and number of the app."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLE = (
     (" on", 0.02),
     (" the", 0.08),
 )
-"""A row of the worked example: each token up to the destination, and the attention on it."""
+"""The row of the worked example: its tokens up to the destination, with their attention."""
 
 WORKED = """
 The text is `the cat sat on the`, after the beginning-of-sequence token. The row is that of the last

@@ -12,7 +12,7 @@ from attn.ui.sidebar import View
 
 
 def edit_button(view: View, window: Window, place: str) -> None:
-    """Open an example's text on the Prompt page, where it can be changed."""
+    """A button that opens an example's text on the Prompt page, where it can be edited."""
     text = "".join(window.texts[int(view.index.manifest.bos) :])
     if st.button(
         "Edit",
@@ -33,7 +33,7 @@ def _take(text: str) -> None:
 
 
 def show(view: View, read: Read) -> None:
-    """The heat map of the text, beside that of the text before the user's changes."""
+    """Show the heat map of the text beside the one of the text before it was edited."""
     before = str(st.session_state["before"])
     st.subheader("As a heat map", anchor=False)
     if not before:

@@ -1,4 +1,4 @@
-"""Heat maps of one head on one text: the only part of the pages that asks for the model."""
+"""Heat maps of one head on one text. Only this part of the pages needs the model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REST_HELP = (
 )
 NEAR = 12
 MOST_ROWS = 512
-"""Rows of the largest heat map."""
+"""The most rows of a heat map."""
 
 NEAR_HELP = (
     f"Show the tokens between source and destination, and {NEAR} on each side; without it, the "
@@ -50,7 +50,7 @@ class Read:
 
 
 def read_text(index: Index, head: HeadId, text: str) -> Read | None:
-    """Run the model on the user's text; None, with a notice, where that cannot be."""
+    """Run the model on the user's text. None, with a notice, if that is not possible."""
     manifest = index.manifest
     if not text.strip():
         st.info("Write or paste a text above.", icon=":material/edit_note:")
@@ -79,7 +79,7 @@ def read_text(index: Index, head: HeadId, text: str) -> Read | None:
 
 
 def show_document(index: Index, window: Window, example: Example) -> None:
-    """An example's head on its document: the tokens, and the heat map with the pair framed."""
+    """Show a head on an example's document: tokens, and the heat map with the pair framed."""
     manifest = index.manifest
     if not _model_there(manifest):
         return
@@ -108,7 +108,7 @@ def show_document(index: Index, window: Window, example: Example) -> None:
 
 
 def _window(pair: tuple[int, int], window: Window, near: bool) -> tuple[int, int] | None:
-    """The first and the last token to show: those near the pair and between; None for all."""
+    """The first and last token to show around a pair; None to show all."""
     if not near:
         return None
     return max(0, min(pair) - NEAR), min(len(window.texts) - 1, max(pair) + NEAR)
@@ -124,7 +124,7 @@ def heat_map(
     around: tuple[int, int] | None = None,
     key: str = "heat_map",
 ) -> None:
-    """Token × token attention of one head; of a long text, the tokens round the one held."""
+    """Draw one head's heat map; of a long text, the tokens around the selected one."""
     if around is None and len(texts) > MOST_ROWS:
         start = int(np.clip(st.session_state["held"] - MOST_ROWS // 2, 0, len(texts) - MOST_ROWS))
         around = start, start + MOST_ROWS - 1
@@ -154,7 +154,7 @@ def heat_map(
 
 
 def text_view(index: Index, head: HeadId, read: Read) -> list[tuple[int, int]]:
-    """The text with its looks; a click on two tokens adds their pair → the pairs chosen."""
+    """Draw the token view. A click on two tokens adds their pair. Returns the chosen pairs."""
     n, two_way = len(read.tokens), index.manifest.bidirectional
     state = st.session_state
     chosen = in_text(read_pairs(state["pairs"]), n, two_way)
@@ -178,12 +178,12 @@ def text_view(index: Index, head: HeadId, read: Read) -> list[tuple[int, int]]:
 
 
 def in_text(pairs: list[tuple[int, int]], n: int, bidirectional: bool) -> list[tuple[int, int]]:
-    """Those of the pairs (destination, source) that a text of ``n`` tokens has in sight."""
+    """The pairs (destination, source) that are visible in a text of ``n`` tokens."""
     return [(dst, src) for dst, src in pairs if max(dst, src) < n and (bidirectional or src <= dst)]
 
 
 def all_heads(index: Index, head: HeadId, layer: LayerReading) -> None:
-    """Every head of the layer as a small picture; a click selects it."""
+    """Draw every head of the layer as a small picture; a click selects it."""
     cells = charts.shades(layer.patterns, st.session_state["scale"])
     if st.session_state.get("rest"):
         cells[:, :, 0] = 0
@@ -198,7 +198,7 @@ def all_heads(index: Index, head: HeadId, layer: LayerReading) -> None:
 
 
 def map_switches() -> None:
-    """The colour scale of heat maps, and whether the first position is left out of them."""
+    """Switches: the colour scale of heat maps, and whether they leave out the first position."""
     st.segmented_control(
         "Scale", SCALES, key="scale", required=True, format_func=SCALES.__getitem__,
         help=SCALE_HELP, persist_state="session",
@@ -214,7 +214,7 @@ def _model_there(manifest: Manifest) -> bool:
 
 
 def reading(manifest: Manifest) -> AbstractContextManager[None]:
-    """What is shown while the model loads and reads."""
+    """A spinner that shows while the model loads and reads."""
     held = models().holds(manifest.model, dtype=manifest.dtype)
     return st.spinner(
         "Reading the text …" if held else "Loading the model, about ten seconds the first time …"

@@ -1,7 +1,7 @@
 """The token view: a text of which every token shows where it looks, and what looks at it.
 
-Pointing, keys and the slider of heads need no server; what a link must say comes back as a change:
-the token that is held, pairs, the scale, visible spaces, the head.
+Pointing, keys and the slider of heads work without the server. What belongs in a link comes back
+as a change: the selected token, pairs, the scale, visible spaces, the head.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from attn.ui.library import LayerReading
 from attn.ui.sidebar import select
 
 MOST_BYTES = 4_000_000
-"""What a layer's patterns may take; where they take more, the selected head's alone are sent."""
+"""The most bytes of a layer's patterns. Above that, only the selected head's are sent."""
 
 _FOLDER = Path(__file__).parent
 _RADIOS = "".join(
@@ -50,12 +50,12 @@ _view = st.components.v2.component(
 
 
 def plain_text(text: str) -> str:
-    """A token's text as it reads: spaces and line ends as they are, other unseen ones as codes."""
+    """A token's text with spaces and line ends kept, and other invisible characters as codes."""
     return "".join(char if char in " \n\t" else shown(char) for char in text)
 
 
 def packed(patterns: np.ndarray, *, causal: bool) -> np.ndarray:
-    """(head, cells) float16: each pattern row by row; of a causal one, what lies in sight alone."""
+    """(head, cells) float16: each pattern row by row; of causal ones, only the visible cells."""
     half = np.asarray(patterns, np.float16)
     if not causal:
         return half.reshape(len(half), -1)

@@ -1,4 +1,4 @@
-"""What the Scan page asks for: a model, a corpus, sizes; and what it says a scan will take."""
+"""The form of the Scan page: model, corpus and sizes, and the estimate of a scan."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from attn.ui.notices import fail, plain, warn
 from attn.ui.router import pages
 from attn.ui.scan import scan_jobs
 from attn.ui.scan.scan_jobs import JOB, Request, running
-from attn.ui.sidebar import take
+from attn.ui.sidebar import choose_entry
 from attn.ui.state import DTYPES, FROM, LONGEST_WINDOW, TEXTS
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ _BEGUN = "_scan_begun"
 
 
 def allowed() -> bool:
-    """Whether this server scans for its visitors; says so where it does not."""
+    """Whether visitors may start scans on this server. Shows a notice if not."""
     if not settings().scans:
         st.info(scan_jobs.SWITCHED_OFF, icon=":material/block:")
     return settings().scans
 
 
 def form() -> Request | None:
-    """The controls; None while they name no model or no corpus."""
+    """Draw the form. None while no model or no corpus is named."""
     _start_with_default()
     left, right = st.columns(2)
     with left, st.container(border=True):
@@ -79,7 +79,7 @@ def form() -> Request | None:
 
 
 def _start_with_default() -> None:
-    """Where the default model is another than the built-in one, a session begins with that."""
+    """Start a session with the default model if it is not the built-in one."""
     state = st.session_state
     if not state.get(_BEGUN) and default_model() != builtin.NAME and not state["scan_model"]:
         state["scan_from"], state["scan_model"] = "other", default_model()
@@ -139,7 +139,7 @@ def _upload() -> str:
     if known is None:
         return ""
     if file is None:
-        st.caption(f"{plain(scan_jobs.short(known[1]))} is here.")
+        st.caption(f"{plain(scan_jobs.last_part(known[1]))} is here.")
     if ".txt" in known[1][-7:]:
         return str(known[1])
     column = st.text_input(
@@ -213,8 +213,8 @@ def _sizes() -> dict[str, Any]:
 
 
 def progress() -> None:
-    """The scan that is at work, or how the last one ended, whoever started it."""
-    scan_jobs.refused()
+    """Show the running scan, or how the last one ended, whoever started it."""
+    scan_jobs.show_refusal()
     if running():
         with st.container(border=True):
             scan_jobs.watch()
@@ -223,13 +223,13 @@ def progress() -> None:
     if job is None:
         return
     if job.error:
-        scan_jobs.ended()
+        scan_jobs.show_how_it_ended()
         st.button(
             "Go on" if job.stopped else "Try again",
             key="go_on",
             type="primary",
             icon=":material/play_arrow:",
-            on_click=scan_jobs.begin,
+            on_click=scan_jobs.start_job,
             args=(job.work, job.title),
         )
     elif isinstance(job.result, Path):
@@ -238,17 +238,17 @@ def progress() -> None:
 
 def _finished(folder: Path, title: str) -> None:
     entry = next((one for one in entries() if one.name == folder.name and one.index), None)
-    if entry is None:  # removed since
+    if entry is None:  # it was removed meanwhile
         return
     with st.container(border=True):
         st.success(f"The index of **{plain(title)}** is ready.", icon=":material/check:")
-        if st.button("Open the index", key="open_index", type="primary", on_click=take,
+        if st.button("Open the index", key="open_index", type="primary", on_click=choose_entry,
                      args=(entry,)):  # fmt: skip
             st.switch_page(pages()["heads"], query_params={})
 
 
 def start(request: Request | None) -> None:
-    """First the estimate, then the button that starts the scan."""
+    """Show the estimate, then the button that starts the scan."""
     busy = running() is not None
     if request is None:
         st.caption("Name a model and a corpus, then see what a scan of it takes.")
@@ -258,7 +258,7 @@ def start(request: Request | None) -> None:
     job = None if request is None else runner().get(request.job)
     if request is None or job is None or job.error:
         if request is not None:
-            scan_jobs.ended(request.job)
+            scan_jobs.show_how_it_ended(request.job)
         st.button(
             "Estimate time and disk",
             type="primary",
@@ -287,7 +287,7 @@ def start(request: Request | None) -> None:
 
 
 def _told(found: Estimate) -> None:
-    """What the scan takes, what that was measured on, and whether there is room for it."""
+    """Say what the scan will take, how that was measured, and whether there is enough space."""
     needed, free = found.size + found.room, free_space()
     at_least = "≥ " if found.more else ""
     with st.container(horizontal=True):
@@ -317,7 +317,7 @@ def _told(found: Estimate) -> None:
 
 
 def free_space() -> int:
-    """Bytes that are free where indexes are kept; its folder may not be there yet."""
+    """Free bytes where indexes are kept. The folder need not exist yet."""
     place = settings().indexes.absolute()
     while not place.exists():
         place = place.parent
@@ -331,4 +331,4 @@ def _estimate(request: Request) -> None:
 
 def _scan(request: Request) -> None:
     if settings().scans:
-        scan_jobs.begin(scan_jobs.scan_work(request, models()), request.title)
+        scan_jobs.start_job(scan_jobs.scan_work(request, models()), request.title)

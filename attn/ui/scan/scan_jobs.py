@@ -1,7 +1,7 @@
-"""Scans that the pages start: what is asked for, what it will take, the work, and how it goes.
+"""Scans that pages start: the request, the estimate, the job and its progress.
 
-A scan runs apart from the session that started it, one at a time on this server. Stopped, or ended
-with the server, it goes on from its last whole shard when it is asked for again.
+A scan is independent of the session that started it, and one runs at a time on this server. If it
+is stopped, or the server ends, the same scan resumes from its last whole shard.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Request:
 
     @property
     def title(self) -> str:
-        """What is scanned, in few words."""
-        return f"{short(self.model)} over {short(self.corpus)}"
+        """A short title: the model and the corpus."""
+        return f"{last_part(self.model)} over {last_part(self.corpus)}"
 
     @property
     def command(self) -> str:
@@ -73,8 +73,8 @@ class Request:
         return f"estimate {self}"
 
 
-def short(name: str) -> str:
-    """A model or a corpus by its own name, without the folders that it is in."""
+def last_part(name: str) -> str:
+    """The last part of a model's or corpus's name, without its folders."""
     return Path(name).name if os.path.isabs(os.path.expanduser(name)) else name
 
 
@@ -119,7 +119,7 @@ def estimate_work(request: Request, shelf: Models) -> Work:
 
 
 def _prepare(request: Request, shelf: Models, say: Say) -> tuple[float, tuple[Any, Any, Any]]:
-    """Session, corpus and plan of a scan, and which share of the job that was."""
+    """The session, corpus and plan of a scan, and which share of the job is done by then."""
     start = 0.0
     if lacks_builtin(request.model):
         start = 0.4
@@ -143,7 +143,7 @@ def _prepare(request: Request, shelf: Models, say: Say) -> tuple[float, tuple[An
 
 
 def _stoppable(report: Report) -> Say:
-    """Reports, and ends the work where it was asked to stop."""
+    """A report function that also ends the work if it was asked to stop."""
 
     def say(message: str, fraction: float) -> None:
         if report.stop.is_set():
@@ -154,27 +154,27 @@ def _stoppable(report: Report) -> Say:
 
 
 def running(name: str = JOB) -> Job | None:
-    """The job of that name, while it is at work or waits for its turn."""
+    """The job with this name while it runs or waits for its turn, else None."""
     job = runner().get(name)
     return None if job is None or job.finished else job
 
 
-def begin(work: Work, title: str) -> None:
-    """Start the one job that takes the machine; :func:`refused` says where another is at work."""
+def start_job(work: Work, title: str) -> None:
+    """Start a job of which only one runs at a time; :func:`show_refusal` says why it did not."""
     job = runner().submit(JOB, work, title)
     if job.work is not work:
         st.session_state[_REFUSED] = job.title
 
 
-def refused() -> None:
-    """Say that a scan was not started because another was running."""
+def show_refusal() -> None:
+    """Show that a scan was not started because another one was running."""
     title = st.session_state.pop(_REFUSED, None)
     if title is not None:
         warn(f"Not started: one scan runs at a time, and {title} is at work. Wait, or stop it.")
 
 
-def busy() -> None:
-    """For the sidebar: the job that takes the machine, while one does."""
+def show_running() -> None:
+    """Show the running job in the sidebar, if there is one."""
     if running():
         with st.container(border=True, gap="xsmall"):
             watch(stop=False)
@@ -182,7 +182,7 @@ def busy() -> None:
 
 @st.fragment(run_every=1.0)
 def watch(name: str = JOB, *, stop: bool = True) -> None:
-    """How far a job is, and a button that stops it; once it ends, the whole page is drawn anew."""
+    """Show a job's progress and a stop button. When it ends, the whole page is drawn again."""
     job = runner().get(name)
     if job is None or job.finished:
         st.rerun()
@@ -201,8 +201,8 @@ def watch(name: str = JOB, *, stop: bool = True) -> None:
         )
 
 
-def ended(name: str = JOB) -> None:
-    """Why the last job of that name ended before its end, and a button that goes on with it."""
+def show_how_it_ended(name: str = JOB) -> None:
+    """Show why the last job with this name stopped early, and a button that resumes it."""
     job = runner().get(name)
     if job is None or not job.error:
         return

@@ -1,4 +1,4 @@
-"""The board: a text's pairs as cells, the head's own pattern beneath, to be drawn on by hand."""
+"""The board: a grid of a text's pairs to draw on, over the pattern of the selected head."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def board(
     bidirectional: bool,
     on_draw: Callable[[str], None],
 ) -> None:
-    """Draw the board of a text; ``on_draw`` hears of all cells, as a text, when a stroke ends.
+    """Draw the board of a text. When a stroke ends, ``on_draw`` gets all drawn cells as text.
 
     ``texts`` (position,); ``pattern`` (dst, src) attention of the selected head, drawn beneath;
     ``cells`` (dst, src) bool, those asked for. The text is one that ``state.read_pairs`` reads.

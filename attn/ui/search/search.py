@@ -55,7 +55,7 @@ HELP = {
 
 
 def by_token(view: View) -> None:
-    """Ask for a token; the answer is exact over the index's corpus and needs no model."""
+    """Find heads by token. The answer is exact over the index's corpus and needs no model."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         text = st.text_input(
             "Token", key="looks", width=260, persist_state="session", help=HELP["looks"]
@@ -100,7 +100,7 @@ def _by_token(
 
 
 def by_pattern(view: View, read: Read) -> None:
-    """Ask for a template on the user's text, or for cells drawn by hand."""
+    """Find heads by a template on the user's text, or by cells drawn by hand."""
     name = st.selectbox(
         "Pattern",
         PATTERNS,
@@ -133,12 +133,12 @@ def by_pattern(view: View, read: Read) -> None:
 
 
 def _drawn(cells: str) -> None:
-    """Ask for what is on the board now, which is no template any more."""
+    """Find heads by what is on the board now, which is no longer a template."""
     st.session_state["cells"], st.session_state["pattern"] = cells, BY_HAND
 
 
 def by_pairs(view: View, read: Read, pairs: list[tuple[int, int]]) -> None:
-    """The heads that join the pairs held on the Prompt page, over all heads of the model."""
+    """Find the heads that connect the pairs chosen on the Prompt page."""
     st.subheader("Which heads join them", anchor=False)
     cells = np.logical_or.reduce([search.pair(read.tokens, dst, src) for dst, src in pairs])
     st.button("Let go of the pairs", icon=":material/close:", on_click=_no_pairs)
@@ -216,7 +216,7 @@ def _button(view: View, one: TokenAnswer | CellsAnswer, by: str) -> None:
 
 
 def _marked(tokens: Tokens, cells: np.ndarray) -> None:
-    """The first of the pairs asked for, in words."""
+    """Say in words which pairs were asked for."""
     some = np.argwhere(cells)[:8]
     named = [f"{shown(tokens.texts[dst])} → {shown(tokens.texts[src])}" for dst, src in some]
     more = int(cells.sum()) - len(some)
@@ -228,6 +228,6 @@ def _key(name: str) -> str:
 
 
 def _pick(head: HeadId) -> None:
-    """Select a head; the next map is a new one, without a selection."""
+    """Select a head. The next map gets a new key, so that it starts without a selection."""
     st.session_state["_finds"] = st.session_state.get("_finds", 0) + 1
     select(head)
