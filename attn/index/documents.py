@@ -29,8 +29,11 @@ class Record:
 
     @property
     def key(self) -> int:
-        """A 63-bit hash of the document's text and of where the window begins in it."""
-        return (int(self.id[:15], 16) + self.start * 0x9E3779B97F4A7C15) & (2**63 - 1)
+        """One number for the document's place in the corpus and the window's start in it.
+
+        The place, not the text: copies of a text are drawn into samples independently.
+        """
+        return (self.document << 32) | self.start
 
 
 class DocumentWriter:

@@ -20,7 +20,7 @@ class Entry:
     """One window to tally: its ids, what its tokens are, and where it belongs.
 
     ``tokens`` the vocabulary's number of each token's text; ``window`` and ``document`` its places;
-    ``key`` a 63-bit hash of the document's text and the window's start.
+    ``key`` a number of its own for every window of the corpus, which samples are drawn by.
     """
 
     ids: Sequence[int]

@@ -146,13 +146,13 @@ class TestTheSample:
     def test_batches_do_not_matter(
         self, tiny: Tiny, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from attn import scan as module
-        from attn import store
+        from attn.index import documents
+        from attn.scan import shard_run
 
         wanted = self.sample(tiny, text_file, tmp_path / "whole")
-        monkeypatch.setattr(module, "BATCH_TOKENS", 70)
+        monkeypatch.setattr(shard_run, "BATCH_TOKENS", 70)
         one_by_one = self.sample(tiny, text_file, tmp_path / "small batches")
-        monkeypatch.setattr(store, "GROUP", 3)
+        monkeypatch.setattr(documents, "GROUP", 3)
         other_groups = self.sample(tiny, text_file, tmp_path / "small groups")
         # A pair within 1e-7 of average may be in or out: its turn in the sample with it.
         for head in HEADS:
@@ -160,18 +160,16 @@ class TestTheSample:
             assert len(wanted[head] ^ other_groups[head]) <= 2
         assert sum(wanted[h] == one_by_one[h] for h in HEADS) >= 6
 
-    def test_the_order_of_the_documents_does_not_matter(self, gpt2: Tiny, tmp_path: Path) -> None:
-        """The draw follows the text, not the place."""
-        lines = sorted(set(DOCUMENTS))
-        forth, back = tmp_path / "forth.txt", tmp_path / "back.txt"
-        forth.write_text("\n".join(lines), encoding="utf-8")
-        back.write_text("\n".join(reversed(lines)), encoding="utf-8")
-        one = self.sample(gpt2, forth, tmp_path / "a")
-        two = self.sample(gpt2, back, tmp_path / "b")
-        last = len(lines) - 1
-        for head in HEADS:
-            turned = {(last - document, *place) for document, *place in two[head]}
-            assert len(one[head] ^ turned) <= 2
+    def test_copies_of_a_document_are_drawn_one_by_one(self, gpt2: Tiny, tmp_path: Path) -> None:
+        """Three texts and 30 copies of a line: a sample is of many places of many copies."""
+        lines = tmp_path / "lines.txt"
+        lines.write_text(
+            "\n".join([*(DOCUMENTS[i] for i in (1, 4, 7)), *[DOCUMENTS[0]] * 30]), encoding="utf-8"
+        )
+        for head, drawn in self.sample(gpt2, lines, tmp_path / "a").items():
+            copies = [key for key in drawn if key[0] >= 3]
+            assert len({key[0] for key in copies}) > 10, head
+            assert len({key[1:] for key in copies}) > 10, head
 
     def test_every_document_gets_its_share(self, gpt2: Tiny, tmp_path: Path) -> None:
         """Over seeds, a document has as many sampled pairs as its part of all pairs."""
