@@ -5,6 +5,7 @@ AttnError
 ├── ModelError(ValueError)            a model that cannot be had or cannot be read correctly
 │   ├── BuiltinMissing                the built-in model has not been fetched yet
 │   └── ContextTooLong                more tokens than the model's context holds
+├── MetricError(ValueError)           a metric that cannot be defined or loaded
 ├── CorpusError(ValueError)           a corpus that cannot be had
 │   └── EmptyCorpus                   ... or that holds no text
 ├── IndexFailure(ValueError)          an index that cannot be opened
@@ -66,6 +67,10 @@ class ContextTooLong(ModelError):
         )
         self.length = length
         self.limit = limit
+
+
+class MetricError(AttnError, ValueError):
+    """A metric that cannot be defined or loaded."""
 
 
 class CorpusError(AttnError, ValueError):

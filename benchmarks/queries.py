@@ -33,7 +33,9 @@ def write(folder: Path) -> Path:
 
     from attn.index.documents import DocumentWriter, Record, read_vocabulary
     from attn.index.manifest import described
-    from attn.measure.metrics import ATTENTION_BINS, DISTANCES, PARTS, SUMS
+    from attn.index.measured import Measured
+    from attn.measure.budget import PARTS
+    from attn.measure.histograms import ATTENTION_BINS, DISTANCES
     from attn.measure.scores import LISTS
     from attn.scan.index_writer import write_index
     from attn.scan.partials import Best, LayerPart, Limits, Pairs, Table
@@ -96,7 +98,7 @@ def write(folder: Path) -> Path:
             rows=torch.full((HEADS,), DOCUMENTS * (WIDTH - 10)),
             pairs=torch.full((HEADS,), 50 * known),
             nonfinite=torch.zeros(HEADS, dtype=torch.int64),
-            sums=random(len(SUMS), HEADS),
+            sums=random(len(Measured.now().sums), HEADS),
             parts=random(len(PARTS) - 1, HEADS),
             distances=random(len(DISTANCES), HEADS),
             attention=random(ATTENTION_BINS, HEADS),
@@ -116,7 +118,8 @@ def write(folder: Path) -> Path:
         "write": False, "all_windows": False, "stride": WIDTH, "shard": 64, "corpus": "synthetic",
         "skip": 0, "docs": None, "short": 0, "notices": (),
     }  # fmt: skip
-    write_index(folder, part_of, {}, values | described(values, writer))
+    held = Measured.now()
+    write_index(folder, part_of, {}, values | described(values, writer, held), held)
     return folder
 
 

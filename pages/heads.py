@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.measure.metrics import METRICS
 from attn.ui import downloads
 from attn.ui.heads import atlas, circuits, numbers
 from attn.ui.notices import plain
@@ -27,7 +26,7 @@ def body(view: View) -> None:
             )
         meant = atlas.filters(index)
     st.caption(atlas.CAPTIONS[kind])
-    st.markdown(numbers.explain(METRICS[name]))
+    st.markdown(numbers.explain(index.definition(name)))
     left, right = st.columns([3, 1], gap="medium")
     with left:
         if kind == "list":

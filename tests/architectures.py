@@ -146,8 +146,8 @@ ALL = {
         "GPTNeoConfig",
         "GPTNeoForCausalLM",
         _NEO,
-        "attn.models.interface.v_proj",
-        "attn.models.interface.out_proj",
+        "attn.attention.v_proj",
+        "attn.attention.out_proj",
         visible=(window, full),
     ),
     "gpt-j": Architecture(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -155,6 +155,18 @@ def save_llama(folder: Path) -> Path:
     torch.manual_seed(2)
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def no_new_metrics() -> Iterator[None]:
+    """Take back the metrics that a test defines."""
+    from attn.measure.metrics import DEFINED, METRICS
+
+    before = [(table, dict(table)) for table in (DEFINED, METRICS)]
+    yield
+    for table, kept in before:
+        table.clear()
+        table.update(kept)
 
 
 @pytest.fixture(scope="session")

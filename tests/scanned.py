@@ -15,7 +15,7 @@ from attn.corpus.corpus import load_corpus
 from attn.heads import HeadId
 from attn.index.index import Index
 from attn.measure import random_tokens
-from attn.measure.metrics import WEIGHT_METRICS
+from attn.measure.metrics import of_kind
 from attn.models.session import ModelSession
 from attn.scan.plan import Plan
 from attn.scan.run import scan
@@ -139,7 +139,7 @@ def check_numbers(found: Scanned, heads: Sequence[HeadId]) -> None:
     """Metrics, rows and pairs of an index equal the oracle's."""
     index = found.index
     names = (*ROW_METRICS, *DERIVED, *(WRITE_METRICS if found.plan.write else ()))
-    assert set(index.metric_names) == {*names, *RANDOM_METRICS, *WEIGHT_METRICS}
+    assert set(index.metric_names) == {*names, *RANDOM_METRICS, *of_kind("weights")}
     for head in heads:
         wanted = oracle.head_numbers(found.texts, head.layer, head.head, found.plan.min_row)
         wanted |= oracle.random_numbers(found.random, head.layer, head.head)

@@ -38,10 +38,21 @@ def test_the_python_of_the_readme(
     assert "Layer 18 Head 6, Top 3 / " in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", range(len(blocks("CONTRIBUTING.md"))))
+@pytest.mark.parametrize("number", range(2, len(blocks("CONTRIBUTING.md"))))
 def test_the_examples_of_contributing(number: int, session: Any) -> None:
     code = compile(blocks("CONTRIBUTING.md")[number], "CONTRIBUTING.md", "exec", dont_inherit=True)
     exec(code, {"model": session})
+
+
+def test_a_metric_of_contributing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_new_metrics: None
+) -> None:
+    """The first block is a file that defines a metric, the second its test."""
+    file, test = blocks("CONTRIBUTING.md")[:2]
+    (tmp_path / "near.py").write_text(file, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(test, "CONTRIBUTING.md", "exec", dont_inherit=True), {})
+    assert "near" in METRICS
 
 
 def test_there_is_an_example_of_everything() -> None:

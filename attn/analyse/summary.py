@@ -34,6 +34,15 @@ def summary(index: Index, head: HeadId) -> str:
     return f"{_budget(head, budget)} {_tokens(index, head)}"
 
 
+def not_measured(index: Index) -> str:
+    """The metrics that an index lacks, with the reasons, as one sentence; empty where none is."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in index.not_measured.items():
+        reasons.setdefault(why, []).append(index.measured.metrics()[name].title)
+    parts = [f"{', '.join(titles)} ({why})" for why, titles in reasons.items()]
+    return f"Not measured in this index: {'; '.join(parts)}." if parts else ""
+
+
 def _budget(head: HeadId, budget: dict[str, float]) -> str:
     rest = 1 - budget["sink"]
     start = f"{_percent(budget['sink'])} of the attention of {head} rests on the first position"

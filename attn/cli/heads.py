@@ -25,9 +25,17 @@ def heads(
     index: IndexPath,
     by: Annotated[str, typer.Option(help="A metric, like induction.")] = "induction",
     n: Count = 20,
+    metrics: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A Python file that defines derived metrics; it is run."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the heads with the highest value of a metric."""
+    from attn.measure.user_metrics import load_file
+
+    for file in metrics or ():
+        load_file(file)
     opened = Index.open(index)
     values = opened.metric(by)
     ranked = sorted(opened.heads(), key=lambda h: (-sortable(values[h.layer, h.head]), h))

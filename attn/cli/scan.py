@@ -59,12 +59,17 @@ def scan(
     ] = None,
     shard: Annotated[int, typer.Option(help="Documents done at a time; a kill costs one.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the random samples.")] = 0,
+    metrics: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A Python file that defines metrics; it is run."),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
     out: Out = None,
 ) -> None:
     """Run a model over a corpus once and print the folder of the index."""
     from attn.corpus.corpus import load_corpus
+    from attn.measure.user_metrics import load_file
     from attn.models.session import load_model
     from attn.scan.plan import Plan
     from attn.scan.progress import Progress
@@ -90,6 +95,8 @@ def scan(
         shard=shard,
     )
     plan.check_numbers(skip)
+    for file in metrics or ():
+        load_file(file)
     texts = load_corpus(corpus, docs and docs + skip, split=split)
     session = load_model(model, device, dtype)
     with progress_bar("Scanning") as step:

@@ -15,6 +15,7 @@ from attn.errors import IndexDamaged, IndexMismatch, IndexMissing
 from attn.files import sha256, sync
 from attn.index.documents import DocumentWriter
 from attn.index.format import FORMAT, MANIFEST
+from attn.index.measured import Measured
 
 
 class FileRecord(NamedTuple):
@@ -64,6 +65,12 @@ class Manifest:
     groups: tuple[int, ...]  # the first document of each row group of documents.parquet
     files: Mapping[str, FileRecord]
     format: int = FORMAT
+    metrics: tuple[str, ...] = ()  # those that the scan's user added, with a hash of their code
+
+    def values(self) -> dict[str, Any]:
+        """The manifest as it is written: without added metrics where there are none."""
+        values = asdict(self)
+        return values if self.metrics else {k: v for k, v in values.items() if k != "metrics"}
 
     @property
     def about(self) -> dict[str, str]:
@@ -92,11 +99,13 @@ class Manifest:
         return None if self.docs is None else self.skip + self.docs
 
 
-def described(values: Mapping[str, Any], documents: DocumentWriter) -> dict[str, Any]:
-    """What documents.parquet adds to the manifest's values, the identity among it."""
-    apart = ("corpus", "skip", "docs", "short", "notices")
+def described(
+    values: Mapping[str, Any], documents: DocumentWriter, measured: Measured
+) -> dict[str, Any]:
+    """What documents.parquet and the sums add to the manifest's values, the identity among it."""
+    apart = ("corpus", "skip", "docs", "short", "notices", "metrics")
     decisive = {name: value for name, value in values.items() if name not in apart}
-    decisive |= {"format": FORMAT, "fingerprint": documents.fingerprint}
+    decisive |= {"format": FORMAT, "fingerprint": documents.fingerprint, **measured.identity}
     text = json.dumps(decisive, sort_keys=True)
     return {
         "identity": hashlib.sha256(text.encode()).hexdigest(),
@@ -105,6 +114,7 @@ def described(values: Mapping[str, Any], documents: DocumentWriter) -> dict[str,
         "windows": documents.windows,
         "tokens": documents.tokens,
         "groups": tuple(documents.groups),
+        "metrics": measured.sources,
     }
 
 
@@ -121,7 +131,7 @@ def write_manifest(folder: Path, **values: Any) -> Manifest:
         sync(folder / name)
     manifest = Manifest(files=files, **values)
     temporary = folder / f".{MANIFEST}"
-    temporary.write_text(sealed(asdict(manifest)))
+    temporary.write_text(sealed(manifest.values()))
     sync(temporary)
     os.replace(temporary, folder / MANIFEST)
     return manifest
@@ -176,11 +186,11 @@ def parse_manifest(text: str, folder: Path, remedy: str = "scan again") -> Manif
     if values.pop("seal", None) is None or sealed(values) != text:
         raise IndexDamaged(f"The manifest of {folder} is broken: {remedy}.")
     wanted = {field.name for field in fields(Manifest)}
-    if set(values) != wanted:
+    if set(values) | {"metrics"} != wanted:
         raise IndexDamaged(f"The manifest of {folder} lacks or adds fields: {remedy}.")
     try:
-        for name in ("notices", "groups", "without_attention"):
-            values[name] = tuple(values[name])
+        for name in ("notices", "groups", "without_attention", "metrics"):
+            values[name] = tuple(values.get(name, ()))
         values["files"] = {name: _file_record(*told) for name, told in values["files"].items()}
         for field in fields(Manifest):
             if (

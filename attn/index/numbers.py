@@ -9,19 +9,14 @@ import numpy as np
 from attn.errors import QueryError
 from attn.heads import HeadId
 from attn.index.reader import IndexReader
-from attn.measure.metrics import (
-    DISTANCES,
-    FIXED,
-    METRICS,
-    PARTS,
-    SCALES,
-    SUMS,
-    WEIGHT_METRICS,
-    WRITE_SUMS,
-    values_of,
-)
+from attn.measure.budget import PARTS
+from attn.measure.fixed_point import FIXED
+from attn.measure.histograms import DISTANCES
+from attn.measure.metrics import Metric, values_of
+from attn.measure.user_metrics import load_installed
 
 _OF_WEIGHTS = ("q_", "k_", "v_", "ov_", "qk_")  # how the columns begin that hold lists
+_OF_MODEL = ("random", "weights")  # the kinds of metric that no corpus changes
 
 
 class HeadNumbers(IndexReader):
@@ -29,31 +24,85 @@ class HeadNumbers(IndexReader):
 
     @cached_property
     def _metrics(self) -> dict[str, np.ndarray]:
+        means = self._means
+        found = {}
+        for name, made in self._defined.items():
+            if name in self._heads:
+                found[name] = self._heads[name]
+            elif made.kind not in _OF_MODEL:
+                try:
+                    found[name] = values_of(made, means)
+                except KeyError:  # a sum that this index lacks
+                    continue
+        return found
+
+    @cached_property
+    def _means(self) -> dict[str, np.ndarray]:
+        """Sum → (layer, head) float64, its mean over the rows counted; those measured here."""
         rows = self._heads["rows"].astype(np.float64)
         none = np.full_like(rows, np.nan)
         means = {}
-        for i, name in enumerate(SUMS):
-            total = self._heads["sums"][..., i] / SCALES.get(name, FIXED)
-            means[name] = np.divide(total, rows, out=none.copy(), where=rows > 0)
-        left_out = (*WEIGHT_METRICS, *(() if self.manifest.write else WRITE_SUMS))
-        found = {}
-        for name in METRICS:
-            if name in self._heads:
-                found[name] = self._heads[name]
-            elif name not in left_out:
-                found[name] = values_of(name, means)
-        return found
+        for i, (name, scale) in enumerate(
+            zip(self.measured.sums, self.measured.scales, strict=True)
+        ):
+            if self.manifest.write or not self._is_write(name):
+                total = self._heads["sums"][..., i] / scale
+                means[name] = np.divide(total, rows, out=none.copy(), where=rows > 0)
+        return means
+
+    @cached_property
+    def _defined(self) -> dict[str, Metric]:
+        if any(one.kind == "derived" for one in self.measured.added):
+            load_installed()  # their functions may be those of an installed package
+        return self.measured.metrics()
+
+    def _is_write(self, name: str) -> bool:
+        return name in self._defined and self._defined[name].kind == "writes"
 
     @property
     def metric_names(self) -> tuple[str, ...]:
         """The metrics of this index, in the order to show them."""
         return tuple(self._metrics)
 
+    @property
+    def main_metrics(self) -> tuple[str, ...]:
+        """Those of them that are shown first; the others unfold."""
+        return tuple(name for name in self._metrics if self._defined[name].main)
+
+    def definition(self, name: str) -> Metric:
+        """What a metric of this index is; raises QueryError for one that the index has not."""
+        self._check_metric(name)
+        return self._defined[name]
+
+    @cached_property
+    def not_measured(self) -> dict[str, str]:
+        """The metrics that this index lacks, each with the reason in a few words."""
+        return {
+            name: self._why_not(made)
+            for name, made in self._defined.items()
+            if name not in self._metrics
+        }
+
+    def _why_not(self, made: Metric) -> str:
+        if made.kind == "weights":
+            return "the weights of this model cannot be told apart by head"
+        if made.kind == "writes" and not self.manifest.write:
+            return "the scan kept no write scores: scan with --scores multiple,attention,write"
+        if made.origin and made.kind == "derived":
+            return f"its function is not loaded: it comes from {made.origin}"
+        return "the index is older than this metric: scan again"
+
+    def _check_metric(self, name: str) -> None:
+        if name in self._metrics:
+            return
+        if name in self.not_measured:
+            raise QueryError(f"The metric {name} is not measured here: {self.not_measured[name]}.")
+        known = ", ".join(self.metric_names)
+        raise QueryError(f"The index has no metric {name!r}: choose one of {known}.")
+
     def metric(self, name: str) -> np.ndarray:
         """(layer, head) float64: one metric of every head. Raises QueryError for another name."""
-        if name not in self._metrics:
-            known = ", ".join(self.metric_names)
-            raise QueryError(f"The index has no metric {name!r}: choose one of {known}.")
+        self._check_metric(name)
         return self._metrics[name].copy()
 
     def numbers(self, head: HeadId) -> dict[str, float]:
@@ -69,7 +118,9 @@ class HeadNumbers(IndexReader):
         The metrics on random tokens and, where the index has them, what the weights say, as
         :func:`attn.measure.weights.measure_weights` gives it.
         """
-        names = [name for name in self._heads if name in METRICS or name.startswith(_OF_WEIGHTS)]
+        names = [
+            name for name in self._heads if name in self._defined or name.startswith(_OF_WEIGHTS)
+        ]
         return {name: self._heads[name] for name in names}
 
     def singular_values(self, head: HeadId) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ from attn.errors import IndexDamaged, QueryError
 from attn.heads import HeadId, Window
 from attn.index.format import DOCUMENTS, HEADS, PAIR_GROUP, VOCABULARY, layer_file
 from attn.index.manifest import Manifest, footer
+from attn.index.measured import Measured
 from attn.index.query import HeadPairs, array_of
 
 
@@ -117,6 +118,12 @@ class IndexReader:
         before = self._heads["listed"][head.layer, : head.head]
         number = int((-(-before // PAIR_GROUP)).sum()) + group
         return self._table(layer_file("pairs", head.layer), number)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """Which sums the index holds, and the metrics that its maker added."""
+        with self._file(HEADS) as file:
+            return Measured.read(file.schema_arrow.metadata, self.name)
 
     def _read_group(self, group: int) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = self._table(DOCUMENTS, group).to_pylist()

@@ -11,9 +11,7 @@ import numpy as np
 from attn.errors import QueryError
 from attn.heads import HeadId
 from attn.index.reader import IndexReader
-from attn.measure.metrics import (
-    FIXED,
-)
+from attn.measure.fixed_point import FIXED
 
 
 @dataclass(frozen=True)

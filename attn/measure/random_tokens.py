@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attn.measure.metrics import of_kind
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -39,15 +41,7 @@ def random_metrics(pattern: Tensor, length: int) -> dict[str, Tensor]:
 
     ``length`` of one copy, in tokens. Means over the rows of the second copy.
     """
-    offsets = {
-        "induction_random": length - 1,
-        "duplicate_random": length,
-        "previous_random": 1,
-    }
-    return {
-        name: pattern.diagonal(-offset, -2, -1)[..., -length:].double().mean((0, 2))
-        for name, offset in offsets.items()
-    }
+    return {name: rule(pattern, length) for name, rule in of_kind("random").items()}
 
 
 def measure_random(session: Any, n: int = 8, seed: int = 0) -> dict[str, np.ndarray]:

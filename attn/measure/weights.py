@@ -13,6 +13,7 @@ What a model gives is kept in the cache folder under the hash of its weights and
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import tempfile
 import zipfile
@@ -27,7 +28,7 @@ import torch
 from torch import Tensor
 
 from attn.config import settings
-from attn.measure.metrics import WEIGHT_METRICS
+from attn.measure.metrics import of_kind
 
 PARTNERS = 5
 """Earlier heads that are kept for each way to compose."""
@@ -107,16 +108,14 @@ def layer_weights(session: Any, layer: int) -> Layer:
     return Layer(*found)
 
 
-def copying(w_v: Tensor, w_o: Tensor, through: Tensor) -> Tensor:
-    """(head,) ``Σ Re λ / Σ |λ|`` over the eigenvalues of ``W_E W_V W_O W_U``, -1 to 1.
+def eigenvalues(w_v: Tensor, w_o: Tensor, through: Tensor) -> Tensor:
+    """(head, d_head) complex eigenvalues of ``W_E W_V W_O W_U``, those that need not be 0.
 
     ``w_v`` (head, d_model, d_head), ``w_o`` (head, d_head, d_model), ``through`` (d_model, d_model)
     is ``W_U W_E``. All eigenvalues but d_head of that (vocabulary, vocabulary) matrix are 0, and
-    the others are those of ``W_O W_U W_E W_V``. NaN for a head whose weights are 0 or not finite.
+    the others are those of ``W_O W_U W_E W_V``. NaN for a head whose weights are not finite.
     """
-    values = _of_finite(torch.linalg.eigvals, (w_o @ through @ w_v).double())
-    score: Tensor = values.real.sum(-1) / values.abs().sum(-1)
-    return score
+    return _of_finite(torch.linalg.eigvals, (w_o @ through @ w_v).double())
 
 
 def composition(left: Tensor, right: Tensor) -> Tensor:
@@ -132,28 +131,17 @@ def composition(left: Tensor, right: Tensor) -> Tensor:
     return scores
 
 
-def effective_rank(singular: Tensor) -> Tensor:
-    """(...,) ``(Σ σ²)² / Σ σ⁴`` of singular values (..., d_head).
-
-    How many directions a matrix has, by their weight: 1 to d_head. NaN for one of zeros.
-    """
-    squares = singular.double().square()
-    rank: Tensor = squares.sum(-1).square() / squares.square().sum(-1)
-    return rank
-
-
 def measure_weights(session: Any) -> dict[str, np.ndarray]:
     """What the weights say of every head of a model: name → (layer, head, ...).
 
-    The metrics of :data:`attn.measure.metrics.WEIGHT_METRICS`, float64; ``ov_singular`` and
+    The metrics of :mod:`attn.measure.weight_metrics`, float64; ``ov_singular`` and
     ``qk_singular`` (layer, head, d_head) float32; and for each of :data:`WAYS` ``q_heads`` (layer,
     head, partner) int32, the earlier heads composed with most, as ``layer * n_heads + head``, -1
     for none, and ``q_scores`` float32. NaN in layers without attention, and where weights are 0 or
     not finite and a number has no meaning; nothing where the Bridge cannot tell a model's weights
     by head. Read from the cache folder where they are there already.
     """
-    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # another one computes anew
-    place = settings().cache / "weights" / f"{session.weights[:32]}-{code[:16]}.npz"
+    place = settings().cache / "weights" / f"{session.weights[:32]}-{_code()[:16]}.npz"
     try:
         with place.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}
@@ -162,6 +150,12 @@ def measure_weights(session: Any) -> dict[str, np.ndarray]:
     found = _measure(session)
     _keep(found, place)
     return found
+
+
+def _code() -> str:
+    """A hash of the code that computes the numbers: another one computes them anew."""
+    rules = "".join(inspect.getsource(rule) for rule in of_kind("weights").values())
+    return hashlib.sha256(Path(__file__).read_bytes() + rules.encode()).hexdigest()
 
 
 def _keep(found: dict[str, np.ndarray], place: Path) -> None:
@@ -188,19 +182,19 @@ def _measure(session: Any) -> dict[str, np.ndarray]:
         return {}
     n, shape = session.n_heads, (session.n_layers, session.n_heads)
     widest = max(max(layer.w_q.shape[2], layer.w_o.shape[1]) for layer in layers.values())
-    found: dict[str, np.ndarray] = {name: np.full(shape, np.nan) for name in WEIGHT_METRICS}
+    found: dict[str, np.ndarray] = {}
+    given = {"eigenvalues": np.full((*shape, widest), np.nan, np.complex128)}
     through = _through(session)
     for circuit in ("ov", "qk"):
         values = np.full((*shape, widest), np.nan, np.float32)
         for i, layer in layers.items():
             singular = layer.ov_singular if circuit == "ov" else layer.qk_singular
             values[i, :, : singular.shape[1]] = singular.cpu().numpy()
-            found[f"{circuit}_norm"][i] = singular.double().norm(dim=-1).cpu().numpy()
-            found[f"{circuit}_rank"][i] = effective_rank(singular).cpu().numpy()
-        found[f"{circuit}_singular"] = values
+        found[f"{circuit}_singular"] = given[circuit] = values
     for i, layer in layers.items():
         if through is not None:
-            found["copying"][i] = copying(layer.w_v, layer.w_o, through).cpu().numpy()
+            values = eigenvalues(layer.w_v, layer.w_o, through).cpu().numpy()
+            given["eigenvalues"][i, :, : values.shape[1]] = values
     for way in WAYS:
         heads = np.full((*shape, PARTNERS), -1, np.int32)
         scores = np.full((*shape, PARTNERS), np.nan, np.float32)
@@ -215,9 +209,8 @@ def _measure(session: Any) -> dict[str, np.ndarray]:
             kept, none = best.shape[1], best < 0  # none: one of the two has no size
             heads[i, :, :kept] = np.where(none, -1, np.array(numbers)[rows])
             scores[i, :, :kept] = np.where(none, np.nan, best)
-            found[f"{way}_composition"][i] = scores[i, :, 0]
-        found[f"{way}_heads"], found[f"{way}_scores"] = heads, scores
-    return found
+        found[f"{way}_heads"], found[f"{way}_scores"], given[way] = heads, scores, scores
+    return {name: rule(given) for name, rule in of_kind("weights").items()} | found
 
 
 def _through(session: Any) -> Tensor | None:

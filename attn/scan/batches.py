@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from attn.corpus.tokens import is_punctuation, word_numbers
+from attn.measure.budget import part_masks
 from attn.measure.masks import Context
-from attn.measure.metrics import PAIR_SUMS, part_masks
+from attn.measure.metrics import of_kind
 from attn.scan.sort_keys import pair_hashes, row_hashes
 
 
@@ -86,7 +87,7 @@ class Batch:
 
         0 in the rows that do not count.
         """
-        some = [rule(self.context) for rule in PAIR_SUMS.values()] + part_masks(self.context)
+        some = [rule(self.context) for rule in of_kind("pairs").values()] + part_masks(self.context)
         whole = torch.stack([mask * self.counted[..., None] for mask in some], 1)
         return whole.flatten(2).mT
 
@@ -119,11 +120,6 @@ class Batch:
         even = (share[:, None] @ seen.to(share.dtype))[:, 0]
         known.append((visible, even))
         return even
-
-    @cached_property
-    def repeats(self) -> Tensor:
-        """(batch, dst) float: 1 in the rows that count and whose token has an earlier copy."""
-        return self.context.repeats * self.counted
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, fill: int = 0) -> Tensor:

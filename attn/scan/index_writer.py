@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from attn.index.documents import read_vocabulary
 from attn.index.format import HEADS, VOCABULARY, options
 from attn.index.manifest import write_manifest
+from attn.index.measured import Measured
 from attn.scan.layer_files import Windows, head_columns, write_layer
 from attn.scan.partials import LayerPart
 
@@ -22,12 +23,13 @@ def write_index(
     part_of: Callable[[int], LayerPart],
     of_model: Mapping[str, np.ndarray],
     values: Mapping[str, Any],
+    measured: Measured,
 ) -> None:
     """Write everything but documents.parquet, which is in ``work`` with its vocabulary already.
 
     ``part_of`` a layer's number → its part, asked for one after the other; ``of_model``
     what no corpus changes, column → (layer, head) or (layer, head, ...); ``values`` of the
-    manifest, but for ``rows``.
+    manifest, but for ``rows``; ``measured`` which sums the parts hold.
     """
     windows, vocabulary = Windows.read(work), read_vocabulary(work)
     columns: dict[str, Any] = {"layer": [], "head": [], "uniform": []}
@@ -52,7 +54,8 @@ def write_index(
     for name, values_of_heads in of_model.items():
         flat = values_of_heads.reshape(-1, *values_of_heads.shape[2:])
         columns[name] = pa.array(list(flat) if flat.ndim > 1 else flat)
-    pq.write_table(pa.table(columns), work / HEADS, **options())
+    table = pa.table(columns).replace_schema_metadata(measured.metadata())
+    pq.write_table(table, work / HEADS, **options())
     known = pq.read_table(work / VOCABULARY, columns=["text", "count", "rows"])
     for i, even in enumerate(evens):
         known = known.append_column(f"uniform_{i}", pa.array(even))

@@ -63,7 +63,7 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> Path:
                     writer.add(record)
         writer.close()
         values = _values(manifests)
-        values |= described(values, writer)
+        values |= described(values, writer, indexes[0].measured)
         folder = out / index_folder(values)
         if ready(folder):
             return folder
@@ -74,7 +74,7 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> Path:
         def part_of(layer: int) -> LayerPart:
             return merge([piece.part(layer) for piece in pieces], limits)
 
-        write_index(work, part_of, indexes[0].of_model(), values)
+        write_index(work, part_of, indexes[0].of_model(), values, indexes[0].measured)
         publish(work, folder)
     return folder
 
@@ -91,6 +91,10 @@ def _check(indexes: Sequence[Index]) -> None:
             raise IndexMismatch(
                 f"{indexes[0].name} and {index.name} differ in {other}, {a[other]} and {b[other]}: "
                 f"parts of one whole are scanned alike."
+            )
+        if index.measured != indexes[0].measured:
+            raise IndexMismatch(
+                f"{indexes[0].name} and {index.name} hold different metrics: scan the older again."
             )
     for one, two in pairwise(indexes):
         end, start = one.manifest.end, two.manifest.skip

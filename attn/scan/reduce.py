@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attn.measure.metrics import ATTENTION_BINS, DISTANCES, OFFSET_SUMS, ROW_SUMS
+from attn.measure.histograms import ATTENTION_BINS, DISTANCES
+from attn.measure.metrics import of_kind
 from attn.measure.scores import multiple, write
 
 COMPILED = ("sink", "entropy", "concentration")
@@ -50,13 +51,13 @@ class Reduced:
     """A layer's pattern on some windows, reduced. Rows that do not count are left out throughout.
 
     Sums a window: ``on_masks`` (batch, head, mask), ``by_offset`` (batch, head, offset sum, then
-    distance bin), ``by_row`` (batch, head, row sum), ``written`` (batch, head, 2). Of columns and
-    rows: ``mass``, ``best_source``, ``of_source`` (batch, head, src) and ``best_row``, ``of_row``
-    (batch, head, dst): attention, best multiple, pairs above average; ``of_bin`` (batch, head, bin)
-    pairs by attention. Pairs above average, all that pass the gate among them, in any order:
-    ``row`` batch * heads * dst, those of a window and head together, ``column``, ``attention``
-    float32, and ``kind``: 1 where it passes for the head's lists, 2
-    for its token's, 3 for both.
+    distance bin), ``by_row`` (batch, head, row sum), ``written`` (batch, head, write sum). Of
+    columns and rows: ``mass``, ``best_source``, ``of_source`` (batch, head, src) and ``best_row``,
+    ``of_row`` (batch, head, dst): attention, best multiple, pairs above average; ``of_bin`` (batch,
+    head, bin) pairs by attention. Pairs above average, all that pass the gate among them, in any
+    order: ``row`` batch * heads * dst, those of a window and head together, ``column``,
+    ``attention`` float32, and ``kind``: 1 where it passes for the head's lists, 2 for its token's,
+    3 for both.
     """
 
     on_masks: Tensor
@@ -100,11 +101,11 @@ def reduce_pattern(
     held = pattern if even else pattern * rows[..., None]
     by_row = [
         row_sums[..., COMPILED.index(name)] if name in COMPILED else (rule(pattern) * rows).sum(-1)
-        for name, rule in ROW_SUMS.items()
+        for name, rule in of_kind("rows").items()
     ]
     return Reduced(
         torch.bmm(held.reshape(n, -1, masks.shape[1]), masks),
-        offsets @ offset_weights(n_src, causal, pattern.device),
+        offsets @ offset_weights(n_src, causal, pattern.device, tuple(of_kind("offsets"))),
         torch.stack(by_row, -1),
         _written(pattern, rows, norms),
         *others,
@@ -200,7 +201,8 @@ def _walk(
     def count(place: Tensor, size: int) -> Tensor:
         return torch.bincount(place, minlength=n * heads * size).view(n, heads, size)
 
-    by_row = [ROW_SUMS[name](held).sum(-1) for name in COMPILED]
+    rules = of_kind("rows")
+    by_row = [rules[name](held).sum(-1) for name in COMPILED]
     return (
         torch.stack(by_row, -1),
         _by_offset(held, causal),
@@ -218,11 +220,14 @@ def _walk(
 
 
 @lru_cache(maxsize=64)
-def offset_weights(width: int, causal: bool, device: torch.device) -> Tensor:
-    """(offset, sum and bin): what each ``dst - src`` counts in the sums, then in the bins."""
+def offset_weights(
+    width: int, causal: bool, device: torch.device, names: tuple[str, ...]
+) -> Tensor:
+    """(offset, sum and bin): what each ``dst - src`` adds to the sums, then to the bins."""
     least = 0 if causal else 1 - width
     offset = torch.arange(width - 1, least - 1, -1, device=device)
-    sums = [rule(offset) for rule in OFFSET_SUMS.values()]
+    rules = of_kind("offsets")
+    sums = [rules[name](offset) for name in names]
     edges = torch.tensor([*DISTANCES, 1 << 62], device=device)
     bins = torch.bucketize(offset.abs(), edges, right=True) - 1
     return torch.stack([*sums, *(bins == i for i in range(len(DISTANCES)))], 1).float()
@@ -252,11 +257,10 @@ def _by_offset(held: Tensor, causal: bool) -> Tensor:
 
 
 def _written(pattern: Tensor, rows: Tensor, norms: Tensor | None) -> Tensor:
-    """(batch, head, 2): shares of the write of the first position and of the previous token."""
+    """(batch, head, sum): the sums of the kind ``writes``, 0 where no write scores are wanted."""
+    rules = of_kind("writes")
     if norms is None:
-        return pattern.new_zeros((*pattern.shape[:2], 2))
+        return pattern.new_zeros((*pattern.shape[:2], len(rules)))
     moved = write(pattern, norms)
     total = moved.sum(-1).clamp(min=1e-30)
-    before = torch.nn.functional.pad(moved.diagonal(-1, -2, -1), (1, 0))
-    shares = (moved[..., 0] / total * rows, before / total * rows)
-    return torch.stack([share.sum(-1) for share in shares], -1)
+    return torch.stack([(rule(moved, total) * rows).sum(-1) for rule in rules.values()], -1)

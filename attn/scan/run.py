@@ -25,7 +25,9 @@ from attn.index.documents import DocumentWriter
 from attn.index.folder import index_folder, publish, ready
 from attn.index.format import DOCUMENTS, VOCABULARY
 from attn.index.manifest import described
+from attn.index.measured import Measured
 from attn.measure.random_tokens import measure_random
+from attn.measure.user_metrics import load_installed
 from attn.measure.weights import measure_weights
 from attn.models.session import ModelSession
 from attn.scan.index_writer import write_index
@@ -60,6 +62,7 @@ def scan(
     >>> attn.Index.open(folder).manifest.documents
     3
     """
+    load_installed()
     plan = plan or Plan()
     plan.check_numbers(skip)
     plan = plan.check(session)
@@ -125,7 +128,7 @@ def _values(
         "short": short,
         "notices": tuple(corpus.notices),
     }
-    return values | described(values, documents)
+    return values | described(values, documents, Measured.now())
 
 
 def _assemble(
@@ -151,4 +154,4 @@ def _assemble(
         assert whole is not None
         return whole
 
-    write_index(index, part_of, of_model, values)
+    write_index(index, part_of, of_model, values, Measured.now())

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from attn.measure.metrics import ATTENTION_BINS
+from attn.measure.histograms import ATTENTION_BINS
 from attn.measure.scores import BANDS, LISTS
 from attn.scan.batches import Batch
 from attn.scan.partials import Best, Limits, Pairs

@@ -13,16 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from attn.measure.metrics import (
-    ATTENTION_BINS,
-    DISTANCES,
-    FIXED,
-    OFFSET_SUMS,
-    PAIR_SUMS,
-    PARTS,
-    SCALES,
-    SUMS,
-)
+from attn.measure.budget import PARTS
+from attn.measure.fixed_point import FIXED
+from attn.measure.histograms import ATTENTION_BINS, DISTANCES
+from attn.measure.metrics import of_kind, sums
 from attn.scan.batches import Batch
 from attn.scan.partials import LayerPart, Limits, Table
 from attn.scan.reduce import Reduced, in_parts, reduce_pattern
@@ -53,7 +47,7 @@ class LayerTally:
             causal,
             device,
         )
-        scales = [SCALES.get(name, FIXED) for name in SUMS]
+        scales = [made.scale for made in sums()]
         self._scales = torch.tensor(scales, dtype=torch.float64, device=device)
         self._lists = Lists(n_heads, width, limits, device)
         self._token_lists = TokenLists(n_heads, vocabulary, limits.per_token)
@@ -68,7 +62,7 @@ class LayerTally:
 
         self.tokens = tokens.to(device)
         self.rows, self.pairs, self.nonfinite = zeros(heads), zeros(heads), zeros(heads)
-        self.sums, self.parts = zeros(len(SUMS), heads), zeros(len(PARTS) - 1, heads)
+        self.sums, self.parts = zeros(len(self._scales), heads), zeros(len(PARTS) - 1, heads)
         self.distances = zeros(len(DISTANCES), heads)
         self.attention = zeros(heads, ATTENTION_BINS)
         self.uniform = zeros(len(tokens))
@@ -133,13 +127,13 @@ class LayerTally:
     def _add_sums(
         self, reduced: Reduced, rows: Tensor, resting: Tensor, visible: Tensor, batch: Batch
     ) -> None:
-        n_pairs, n_offsets = len(PAIR_SUMS), len(OFFSET_SUMS)
+        n_pairs, n_offsets = len(of_kind("pairs")), len(of_kind("offsets"))
+        positions = [rule(visible, batch.context) for rule in of_kind("positions").values()]
         values = [
             reduced.on_masks[..., :n_pairs],
             reduced.by_offset[..., :n_offsets],
             reduced.by_row,
-            (torch.log2(visible.float())[:, None] * rows).sum(-1, keepdim=True),
-            (batch.repeats[:, None] * rows).sum(-1, keepdim=True),
+            *((value[:, None] * rows).sum(-1, keepdim=True) for value in positions),
             reduced.written,
         ]
         self.rows += rows.sum((0, 2)).to(torch.int64)
@@ -180,7 +174,7 @@ def _table(counted: NDArray[np.int64]) -> Table:
 
 def _first_parts(by_offset: Tensor, resting: Tensor) -> Tensor:
     """(batch, head, 3): the budget's sink, self and previous, which claim in this order."""
-    names = list(OFFSET_SUMS)
+    names = list(of_kind("offsets"))
     column = torch.nn.functional.pad(resting, (0, 1))
     itself = by_offset[..., names.index("self")] - column[..., 0]
     previous = by_offset[..., names.index("previous")] - column[..., 1]

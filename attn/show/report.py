@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import numpy as np
 
 from attn.analyse.similar import similar
-from attn.analyse.summary import summary
+from attn.analyse.summary import not_measured, summary
 from attn.describe.questions import TIERS
 from attn.describe.report import Report
 from attn.describe.score import told
@@ -31,14 +31,15 @@ from attn.index.archive import writing_to
 from attn.index.index import Index
 from attn.index.query import Ranking
 from attn.index.token_tables import TokenRow
-from attn.measure.metrics import MAIN, METRICS, PART_TITLES, WAYS
+from attn.measure.budget import PART_TITLES
+from attn.measure.metrics import WAYS
 from attn.measure.scores import BANDS
 from attn.show import charts, html_page
 from attn.show.glossary import WORDS
 from attn.show.html_page import place
 from attn.show.token_html import STYLE, example_head, example_text, legend
 
-_MAPS = MAIN[:6]
+_MAPS = 6
 _TOKENS = 25
 _OF_BAND = 2
 _SIMILAR = 10
@@ -179,8 +180,8 @@ def _budget(index: Index, head: HeadId, figures: dict[str, Any]) -> Iterator[str
 def _maps(index: Index, head: HeadId, figures: dict[str, Any]) -> Iterator[str]:
     yield "<h2>Among all heads</h2>"
     yield f'<p class="quiet">Layers down, heads across; {head} is framed.</p><div class="maps">'
-    for name in _MAPS:
-        metric, key = METRICS[name], f"{head}.{name}"
+    for name in index.main_metrics[:_MAPS]:
+        metric, key = index.definition(name), f"{head}.{name}"
         figures[key] = charts.grid(
             index.metric(name), head, unit=metric.unit, low_high=metric.low_high, highest=400
         )
@@ -195,16 +196,19 @@ def _numbers(index: Index, head: HeadId) -> Iterator[str]:
         '<p class="quiet">Means over the rows counted, unless they are of the weights. The place '
         "is among all heads, the highest value first.</p>"
     )
-    yield _metrics(index, {name: found[name] for name in MAIN if name in found})
-    others = {name: value for name, value in found.items() if name not in MAIN}
+    first = index.main_metrics
+    yield _metrics(index, {name: found[name] for name in first})
+    others = {name: value for name, value in found.items() if name not in first}
     yield f'<details class="more"><summary>{len(others)} more</summary>{_metrics(index, others)}'
+    if index.not_measured:
+        yield f'<p class="quiet">{_text(not_measured(index))}</p>'
     yield "</details>"
 
 
 def _metrics(index: Index, found: dict[str, float]) -> str:
     rows = []
     for name, value in found.items():
-        metric, everyone = METRICS[name], index.metric(name)
+        metric, everyone = index.definition(name), index.metric(name)
         known = bool(np.isfinite(value))
         low, high = metric.low_high
         span = f"From {low:g} up" if high is None else f"{low:g} to {high:g}"

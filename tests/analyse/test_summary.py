@@ -16,7 +16,7 @@ from attn.formatting import shown
 from attn.heads import HeadId
 from attn.index.index import Index
 from attn.index.token_tables import TokenRow
-from attn.measure.metrics import PARTS
+from attn.measure.budget import PARTS
 from tests.conftest import Tiny
 from tests.scanned import HEADS, PLANS, Scanned
 

@@ -355,7 +355,7 @@ def check_one_sentence(done: Done, expected: str) -> None:
 
 def test_asking_an_index_imports_no_torch(index: Path) -> None:
     code = (
-        "import sys; from attn.index import Index; from attn.heads import HeadId\n"
+        "import sys; from attn.index.index import Index; from attn.heads import HeadId\n"
         f"i = Index.open({str(index)!r})\n"
         "i.top(HeadId(0, 0)); i.random(HeadId(0, 0)); i.window(0)\n"
         "assert 'torch' not in sys.modules and 'streamlit' not in sys.modules"

@@ -152,7 +152,7 @@ def test_no_command_takes_a_key() -> None:
 
 def test_describing_imports_no_torch(tiny_index: Index) -> None:
     code = (
-        "import sys; from attn.index import Index; from attn.heads import HeadId\n"
+        "import sys; from attn.index.index import Index; from attn.heads import HeadId\n"
         "from attn.describe.describe import draft\n"
         f"draft(Index.open({str(tiny_index.path)!r}), HeadId(0, 0))\n"
         "assert not {'torch', 'openai', 'streamlit', 'xllamacpp'} & set(sys.modules)"

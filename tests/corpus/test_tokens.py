@@ -14,7 +14,8 @@ from attn.corpus.corpus import load_corpus
 from attn.heads import HeadId
 from attn.index.index import Index
 from attn.index.token_tables import TokenRow
-from attn.measure.metrics import DISTANCES, PARTS
+from attn.measure.budget import PARTS
+from attn.measure.histograms import DISTANCES
 from attn.models.session import load_model
 from attn.scan.plan import Plan
 from attn.scan.run import scan

@@ -394,7 +394,8 @@ def test_reading_an_index_imports_no_torch(whole: Path) -> None:
     code = """
 import sys
 from attn.heads import HeadId
-from attn.index import Index, verify
+from attn.index.index import Index
+from attn.index.manifest import verify
 from attn.analyse.summary import summary
 index = Index.open(sys.argv[1])
 head = HeadId(1, 2)

@@ -14,7 +14,7 @@ import torch
 from attn.corpus.tokens import is_punctuation, word_numbers
 from attn.measure import random_tokens
 from attn.measure.masks import Context
-from attn.measure.metrics import METRICS, WEIGHT_METRICS, of_rows
+from attn.measure.metrics import METRICS, of_kind, of_rows
 from attn.measure.scores import multiple
 from tests import oracle
 from tests.patterns import identity, looks_at, previous, rest, uniform
@@ -22,7 +22,7 @@ from tests.patterns import identity, looks_at, previous, rest, uniform
 A, B, C, D = 10, 11, 12, 13
 DERIVED = ("prefix_matching", "entropy_share", "spread", "sink_write", "previous_write")
 RANDOM = ("induction_random", "duplicate_random", "previous_random")
-ROWS = tuple(name for name in METRICS if name not in (*DERIVED, *RANDOM, *WEIGHT_METRICS))
+ROWS = tuple(name for name in METRICS if name not in (*DERIVED, *RANDOM, *of_kind("weights")))
 
 
 def context_of(ids: list[int], shown: list[str] | None = None) -> Context:
@@ -348,7 +348,7 @@ class TestRandomMetrics:
 
 class TestTable:
     def test_every_metric_of_the_issue_is_there_and_described(self) -> None:
-        assert set(METRICS) == {*ROWS, *DERIVED, *RANDOM, *WEIGHT_METRICS}
+        assert set(METRICS) == {*ROWS, *DERIVED, *RANDOM, *of_kind("weights")}
         lows = {"copying": -1, "ov_rank": 1, "qk_rank": 1}
         offsets = {f"offset_{k}" for k in range(2, 9)}
         assert set(ROWS) == offsets | {

@@ -11,8 +11,8 @@ import torch
 
 from attn.heads import HeadId
 from attn.index.index import Index
-from attn.measure import weights
-from attn.measure.metrics import WEIGHT_METRICS
+from attn.measure import weight_metrics, weights
+from attn.measure.metrics import of_kind
 from attn.models.session import load_model
 from tests.architectures import ALL, D_HEAD, D_MODEL, HEADS, blocks, plain_model, save
 from tests.conftest import Tiny, save_gpt2
@@ -23,6 +23,12 @@ EYE = torch.eye(6)
 @pytest.fixture
 def _no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTN_CACHE", str(tmp_path / "cache"))
+
+
+def copying_of(w_v: torch.Tensor, w_o: torch.Tensor, through: torch.Tensor) -> np.ndarray:
+    """(head,) the copying score of some heads' own weights."""
+    values = weights.eigenvalues(w_v, w_o, through).numpy()[None]
+    return weight_metrics.copying({"eigenvalues": values})[0]
 
 
 class TestCopying:
@@ -40,19 +46,19 @@ class TestCopying:
         ids=["copies", "forbids", "mostly copies", "by size", "turns: neither"],
     )
     def test_known(self, ov: torch.Tensor, score: float) -> None:
-        found = weights.copying(ov[None], EYE[None], EYE)
+        found = copying_of(ov[None], EYE[None], EYE)
         assert float(found[0]) == pytest.approx(score, abs=1e-6)
 
     def test_weights_of_zero_have_none(self) -> None:
-        assert weights.copying(0 * EYE[None], EYE[None], EYE).isnan().all()
+        assert np.isnan(copying_of(0 * EYE[None], EYE[None], EYE)).all()
 
     def test_through_a_vocabulary(self) -> None:
         """Three tokens, each embedded on its own axis and unembedded from the next one's."""
         w_e, w_u = torch.eye(3), torch.roll(torch.eye(3), 1, 0)
-        same = weights.copying(torch.eye(3)[None], torch.eye(3)[None], w_u @ w_e)
+        same = copying_of(torch.eye(3)[None], torch.eye(3)[None], w_u @ w_e)
         # The eigenvalues of a cycle of three are the cube roots of 1, which add to 0.
         assert float(same[0]) == pytest.approx(0.0, abs=1e-6)
-        back = weights.copying(w_u.T[None], torch.eye(3)[None], w_u @ w_e)
+        back = copying_of(w_u.T[None], torch.eye(3)[None], w_u @ w_e)
         assert float(back[0]) == pytest.approx(1.0, abs=1e-6)
 
 
@@ -97,7 +103,9 @@ class TestRank:
         [([2.0, 2, 2, 2], 4.0), ([5.0, 0, 0, 0], 1.0), ([1.0, 1, 0, 0], 2.0), ([2.0, 1], 25 / 17)],
     )
     def test_known(self, values: list[float], rank: float) -> None:
-        assert float(weights.effective_rank(torch.tensor(values))) == pytest.approx(rank)
+        assert float(
+            weight_metrics.ov_rank({"ov": np.array(values)[None, None]})[0, 0]
+        ) == pytest.approx(rank)
 
 
 def whole(plain: Any, layer: int, head: int) -> tuple[np.ndarray, np.ndarray]:
@@ -296,7 +304,7 @@ class TestIndex:
     def test_keeps_them(self, tiny: Tiny, make: Any) -> None:
         index: Index = make(tiny, "small").index
         found = weights.measure_weights(tiny.session)
-        for name in WEIGHT_METRICS:
+        for name in of_kind("weights"):
             np.testing.assert_array_equal(index.metric(name), found[name])
         head = HeadId(1, 2)
         np.testing.assert_array_equal(index.singular_values(head)["qk"], found["qk_singular"][1, 2])

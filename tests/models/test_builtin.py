@@ -20,7 +20,9 @@ from attn.errors import BuiltinMissing, ModelError
 from attn.models import builtin
 
 ROOT = Path(__file__).parents[2]
-FETCH = "import sys, pathlib; from attn import builtin; builtin.fetch(cache=pathlib.Path({!r}))"
+FETCH = (
+    "import sys, pathlib; from attn.models import builtin; builtin.fetch(cache=pathlib.Path({!r}))"
+)
 
 
 @pytest.fixture(scope="session")

@@ -378,7 +378,7 @@ class TestBuiltin:
         with pytest.MonkeyPatch.context() as patch:
             # One window a batch, as the oracle reads them: thirty layers make the last bits of
             # other batches into more than NEAR.
-            patch.setattr("attn.scan.BATCH_TOKENS", 72)
+            patch.setattr("attn.scan.shard_run.BATCH_TOKENS", 72)
             return scanned(session, plain_model(builtin), lines, plan, folder, bos=True)
 
     def test_numbers(self, found: Scanned) -> None:

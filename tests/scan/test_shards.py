@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 import torch
 
-from attn import scan as module
 from attn.corpus.corpus import load_corpus
 from attn.errors import IndexDamaged, ScanError
 from attn.heads import HeadId
 from attn.index.index import Index, find_indexes
 from attn.index.manifest import verify
 from attn.models.interface import Reading
+from attn.scan import run, shard_run
 from attn.scan.plan import Plan
 from attn.scan.progress import Progress
 from attn.scan.run import scan
@@ -173,14 +173,15 @@ class TestOrder:
         seed: int,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        inner = module._by_shard
+        inner = shard_run.windows_by_shard
 
         def shuffled(work: Path, size: int) -> Iterator[Any]:
             shards = list(inner(work, size))
             random.Random(seed + len(shards)).shuffle(shards)
             return iter(shards)
 
-        monkeypatch.setattr(module, "_by_shard", shuffled)
+        for module in (run, shard_run):  # the shards are scanned and merged in other orders
+            monkeypatch.setattr(module, "windows_by_shard", shuffled)
         folder = scan(gpt2.session, load_corpus(str(text_file)), PLAN, out=tmp_path)
         assert contents(folder) == contents(clean)
 
@@ -189,11 +190,12 @@ class TestOrder:
     ) -> None:
         """Shards leave out different pairs with small lists; merged, the same are kept."""
         plan = Plan(ctx=64, top=2, sample=3, band=1, per_token=1, shard=1, write=True)
-        corpus, inner = load_corpus(str(text_file)), module._by_shard
+        corpus, inner = load_corpus(str(text_file)), shard_run.windows_by_shard
         one = scan(gpt2.session, corpus, plan, out=tmp_path / "forth")
-        monkeypatch.setattr(
-            module, "_by_shard", lambda work, size: iter(list(inner(work, size))[::-1])
-        )
+        for module in (run, shard_run):
+            monkeypatch.setattr(
+                module, "windows_by_shard", lambda work, size: iter(list(inner(work, size))[::-1])
+            )
         two = scan(gpt2.session, corpus, plan, out=tmp_path / "back")
         assert contents(one) == contents(two)
 
@@ -379,10 +381,10 @@ class TestOutOfMemory:
         self, gpt2: Tiny, text_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         corpus, plan = load_corpus(str(text_file)), replace(PLAN, shard=6, top=4, per_token=2)
-        monkeypatch.setattr(module, "measure_random", lambda session, seed: {})
-        monkeypatch.setattr(module, "BATCH_TOKENS", 128)
+        monkeypatch.setattr(run, "measure_random", lambda session, seed: {})
+        monkeypatch.setattr(shard_run, "BATCH_TOKENS", 128)
         wanted = scan(gpt2.session, corpus, plan, out=tmp_path / "small")
-        monkeypatch.setattr(module, "BATCH_TOKENS", 1024)
+        monkeypatch.setattr(shard_run, "BATCH_TOKENS", 1024)
         tried = self.limit(gpt2, 128, monkeypatch)
         folder = scan(gpt2.session, corpus, plan, out=tmp_path / "large")
         assert contents(folder) == contents(wanted)
@@ -428,7 +430,7 @@ class TestNotFinite:
 
         monkeypatch.setattr(gpt2.session, "observe", broken)
         monkeypatch.setattr(gpt2.session, "dtype", request.param)
-        monkeypatch.setattr(module, "BATCH_TOKENS", 64)
+        monkeypatch.setattr(shard_run, "BATCH_TOKENS", 64)
         return Index.open(scan(gpt2.session, load_corpus(str(text_file)), PLAN, out=tmp_path))
 
     def test_it_is_counted_left_out_and_said(self, index: Index, clean: Path) -> None:

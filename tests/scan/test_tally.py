@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from attn.measure.metrics import (
-    FIXED,
-    METRICS,
-    PARTS,
-    SCALES,
-    SUMS,
-    WEIGHT_METRICS,
-    of_rows,
-    values_of,
-)
+from attn.measure.budget import PARTS
+from attn.measure.fixed_point import FIXED
+from attn.measure.metrics import METRICS, of_kind, of_rows, sums, values_of
 from attn.measure.scores import LISTS
 from attn.scan import reduce
 from attn.scan.batches import Batch, Entry
@@ -29,7 +22,7 @@ from tests import oracle, oracle_tables
 from tests.patterns import identity, looks_at, previous, rest, uniform
 from tests.scanned import RANDOM_METRICS, ROW_METRICS
 
-OF_MODEL = (*RANDOM_METRICS, *WEIGHT_METRICS)
+OF_MODEL = (*RANDOM_METRICS, *of_kind("weights"))
 
 
 @pytest.fixture(autouse=True, params=["compiled", "torch"])
@@ -73,16 +66,13 @@ def tally_of(
 
 def sums_of(tally: LayerTally) -> dict[str, np.ndarray]:
     """Sum → (head,) float64."""
-    return {
-        name: tally.sums[i].double().numpy() / SCALES.get(name, FIXED)
-        for i, name in enumerate(SUMS)
-    }
+    return {made.name: tally.sums[i].double().numpy() / made.scale for i, made in enumerate(sums())}
 
 
 def values(tally: LayerTally) -> dict[str, np.ndarray]:
     """Metric → (head,) as the index gives it."""
     means = {name: total / tally.rows.numpy() for name, total in sums_of(tally).items()}
-    return {name: values_of(name, means) for name in METRICS if name not in OF_MODEL}
+    return {name: values_of(made, means) for name, made in METRICS.items() if name not in OF_MODEL}
 
 
 def random_heads(draw: np.random.Generator, heads: int, n: int) -> np.ndarray:
@@ -102,7 +92,7 @@ class TestSums:
         batch = Batch.make([Entry(ids, shown, ids, 0, 0, 7)], min_row=min_row, seed=0)
         told, checked = sums_of(tally), 0
         for name, metric in METRICS.items():
-            if metric.rows or metric.pairs or metric.offsets:
+            if metric.kind in ("rows", "pairs", "offsets"):
                 each = of_rows(metric, torch.tensor(pattern).float()[None], batch.context)
                 wanted = each[0, :, min_row:].double().sum(-1).numpy()
                 np.testing.assert_allclose(told[name], wanted, rtol=1e-5, atol=1e-4)
@@ -258,8 +248,8 @@ class TestMeans:
 
     def means(self, tally: LayerTally) -> dict[str, float]:
         return {
-            name: float(tally.sums[i, 0]) / SCALES.get(name, 2**32) / float(tally.rows[0])
-            for i, name in enumerate(SUMS)
+            made.name: float(tally.sums[i, 0]) / made.scale / float(tally.rows[0])
+            for i, made in enumerate(sums())
         }
 
     def test_rows_from_min_row_on_and_no_padding(self) -> None:

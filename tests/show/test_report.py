@@ -77,7 +77,7 @@ def test_it_says_what_the_index_says(index: Index) -> None:
     for warning in index.warnings():
         assert warning in page.text
     for name, value in index.numbers(HEAD).items():
-        assert attn.index.METRICS[name].warning in page.text
+        assert index.definition(name).warning in page.text
         assert f"{value:.4f}" in page.words, name
     for row in index.sources(HEAD, 25):
         assert shown(row.token) in page.words

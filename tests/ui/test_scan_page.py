@@ -51,7 +51,7 @@ def page(
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Holds a scan back before its first batch until it is set."""
-    module = importlib.import_module("attn.scan")
+    module = importlib.import_module("attn.scan.shard_run")
     real, event = module.scan_batch, threading.Event()
 
     def held(*given: Any) -> None:

@@ -13,7 +13,7 @@ from attn.errors import AttnError, HeadError
 from attn.formatting import shown
 from attn.heads import Example, HeadId, Window
 from attn.index.index import Index
-from attn.measure.metrics import METRICS, PART_TITLES
+from attn.measure.budget import PART_TITLES
 from attn.show import charts
 from attn.ui import downloads
 from attn.ui.components import details
@@ -138,10 +138,15 @@ def numbers(sides: list[Side]) -> None:
 
 def _metrics(sides: list[Side]) -> None:
     found = {side.name: side.index.numbers(side.head) for side in sides}
-    names = [name for name in METRICS if any(name in of_head for of_head in found.values())]
+    titles = {
+        name: side.index.definition(name).title
+        for side in sides
+        for name in side.index.metric_names
+    }
+    names = list(titles)
     columns = {title: [of_head.get(name) for name in names] for title, of_head in found.items()}
     st.dataframe(
-        {"metric": [METRICS[name].title for name in names]} | columns,
+        {"metric": list(titles.values())} | columns,
         hide_index=True,
         column_config={name: st.column_config.NumberColumn(format="%.3f") for name in columns},
     )

@@ -12,7 +12,6 @@ from attn.analyse.filters import LAYER, Range, parse, within, write
 from attn.analyse.similar import similar
 from attn.heads import HeadId
 from attn.index.index import Index
-from attn.measure.metrics import MAIN, METRICS
 from attn.show import charts
 from attn.ui import downloads
 from attn.ui.heads.numbers import best_heads
@@ -40,7 +39,7 @@ def kind() -> str:
 def metric_picker(index: Index, title: str, key: str) -> str:
     """A choice of one of the index's metrics, kept in the URL."""
     chosen: str = st.selectbox(
-        title, index.metric_names, key=key, format_func=lambda name: METRICS[name].title,
+        title, index.metric_names, key=key, format_func=lambda name: index.definition(name).title,
         persist_state="session", width=240,
     )  # fmt: skip
     return chosen
@@ -63,14 +62,19 @@ def filters(index: Index) -> np.ndarray:
             st.session_state["_limited"] = named
         st.multiselect(
             "By metric", index.metric_names, key="_limited", on_change=_limit,
-            format_func=lambda name: METRICS[name].title,
+            format_func=lambda name: index.definition(name).title,
             placeholder="Choose metrics to limit",
         )  # fmt: skip
         for name in named:
             values = index.metric(name)
             known = values[np.isfinite(values)]
             if known.size and known.min() < known.max():
-                _range(limits[name], METRICS[name].title, float(known.min()), float(known.max()))
+                _range(
+                    limits[name],
+                    index.definition(name).title,
+                    float(known.min()),
+                    float(known.max()),
+                )
         st.button("Show all heads", on_click=_unlimited, disabled=not ranges)
     return meant
 
@@ -113,18 +117,18 @@ def _unlimited() -> None:
 
 def ranked(view: View, name: str, meant: np.ndarray) -> None:
     """All heads meant as a list by one metric, with bars; a click on a row selects its head."""
-    index, metric = view.index, METRICS[name]
+    index, metric = view.index, view.index.definition(name)
     values = index.metric(name)
     lowest = bool(st.session_state["lowest"])
     found = best_heads(index, name, values.size, lowest=lowest, meant=meant)
-    others = [other for other in MAIN if other in index.metric_names and other != name]
+    others = [other for other in index.main_metrics if other != name]
     columns: dict[str, list[object]] = {
         "head": [str(head) for head, _ in found],
         metric.title: [value for _, value in found],
     }
     for other in others:
         numbers = index.metric(other)
-        columns[METRICS[other].title] = [float(numbers[h.layer, h.head]) for h, _ in found]
+        columns[index.definition(other).title] = [float(numbers[h.layer, h.head]) for h, _ in found]
     known = values[np.isfinite(values)]
     low = min(0.0, float(known.min(initial=0.0)))
     high = max(float(known.max(initial=0.0)), low + 1e-6)
@@ -142,8 +146,8 @@ def ranked(view: View, name: str, meant: np.ndarray) -> None:
             )
         }
         | {
-            METRICS[other].title: st.column_config.NumberColumn(
-                format="%.3f", help=METRICS[other].text
+            index.definition(other).title: st.column_config.NumberColumn(
+                format="%.3f", help=index.definition(other).text
             )
             for other in others
         },
@@ -168,7 +172,7 @@ def draw(view: View, colour: str, scatter: tuple[str, str] | None, meant: np.nda
 
     Each click makes the next picture a new one, without a selection.
     """
-    index, metric = view.index, METRICS[colour]
+    index, metric = view.index, view.index.definition(colour)
     values = np.where(meant, index.metric(colour), np.nan)
     if scatter is None:
         figure = charts.grid(values, view.head, unit=metric.unit, low_high=metric.low_high)
@@ -176,7 +180,7 @@ def draw(view: View, colour: str, scatter: tuple[str, str] | None, meant: np.nda
         x, y = scatter
         figure = charts.scatter(
             (index.metric(x), index.metric(y), values),
-            (METRICS[x].title, METRICS[y].title, metric.title),
+            (index.definition(x).title, index.definition(y).title, metric.title),
             view.head,
         )
     key, known = _key("grid"), figure.data[-1].customdata

@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from attn.analyse.summary import summary
+from attn.analyse.summary import not_measured, summary
 from attn.formatting import shown
 from attn.heads import HeadId
 from attn.index.index import Index
 from attn.index.token_tables import TokenRow
-from attn.measure.metrics import MAIN, METRICS, PART_TITLES, Metric
+from attn.measure.budget import PART_TITLES
+from attn.measure.metrics import Metric
 from attn.show import charts
 from attn.ui import downloads
 from attn.ui.components import details
@@ -63,14 +64,17 @@ def numbers(view: View) -> None:
     figure = charts.budget({str(head): index.budget(head)}, PART_TITLES)
     downloads.figure(figure, "budget", f"{head}.budget")
     found = index.numbers(head)
-    _cards(view, {name: found[name] for name in MAIN if name in found})
+    _cards(view, {name: found[name] for name in index.main_metrics})
     st.caption(
         f"Means over {index.rows(head):,} rows; {index.pairs(head):,} pairs above average. The "
         "small number is the head's place among all, the highest first."
     )
     with details("All metrics", "metrics") as opened:
         if opened:
-            _cards(view, {name: value for name, value in found.items() if name not in MAIN})
+            first = index.main_metrics
+            _cards(view, {name: value for name, value in found.items() if name not in first})
+            if index.not_measured:
+                st.caption(plain(not_measured(index)))
     with details("Tokens it looks at, and from", "tokens") as opened:
         if not opened:
             return
@@ -84,7 +88,7 @@ def numbers(view: View) -> None:
 def _cards(view: View, found: dict[str, float]) -> None:
     with st.grid(5, min_column_width=170, gap="xsmall"):
         for name, value in found.items():
-            _number(METRICS[name], value, view.index.metric(name))
+            _number(view.index.definition(name), value, view.index.metric(name))
 
 
 def _tokens(title: str, rows: list[TokenRow], lift: str) -> None:

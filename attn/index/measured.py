@@ -1,0 +1,106 @@
+"""Which sums an index holds, and how its metrics are defined.
+
+An index says in heads.parquet which sums it holds, in their order, so that a metric that is added
+to attn later is "not measured" there and nothing else of the index is refused. Metrics that its
+maker added are described there too, for readers who lack their code.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from attn.errors import IndexDamaged
+from attn.measure.metrics import DEFINED, METRICS, Metric, sums
+
+_KEY = b"attn"
+
+FIRST_SUMS = (
+    "induction", "duplicate", "punctuation", "same_word",
+    "previous", *(f"offset_{k}" for k in range(2, 9)), "self", "distance", "distance_squared",
+    "sink", "entropy", "concentration", "entropy_most", "repeats", "sink_write", "previous_write",
+)  # fmt: skip
+"""The sums of an index that does not say which it holds, which was made before indexes did."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What an index holds: ``sums`` in their order, each with its ``scales`` in fixed point.
+
+    ``added`` the definitions that its maker added to those of attn.
+    """
+
+    sums: tuple[str, ...]
+    scales: tuple[float, ...]
+    added: tuple[Metric, ...] = ()
+
+    @classmethod
+    def now(cls) -> Measured:
+        """What a scan that starts now will hold."""
+        made = sums()
+        added = tuple(one for one in DEFINED.values() if one.origin)
+        return cls(tuple(m.name for m in made), tuple(m.scale for m in made), added)
+
+    @classmethod
+    def read(cls, metadata: Mapping[bytes, bytes] | None, index: str) -> Measured:
+        """From the metadata of heads.parquet; ``index`` is named in the IndexDamaged it raises."""
+        text = (metadata or {}).get(_KEY)
+        if text is None:
+            return cls(FIRST_SUMS, tuple(DEFINED[name].scale for name in FIRST_SUMS))
+        try:
+            told = json.loads(text)
+            names, scales = (tuple(told[name]) for name in ("sums", "scales"))
+            if len(names) != len(scales) or not all(isinstance(n, str) for n in names):
+                raise ValueError("not the names of sums")
+            return cls(names, tuple(map(float, scales)), tuple(map(_metric, told["added"])))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise IndexDamaged(
+                f"File heads.parquet of the index {index} does not say what it holds: scan again."
+            ) from error
+
+    def metadata(self) -> dict[bytes, bytes]:
+        """What heads.parquet says of it."""
+        told = {
+            "sums": self.sums,
+            "scales": self.scales,
+            "added": [_described(one) for one in self.added],
+        }
+        return {_KEY: json.dumps(told, sort_keys=True).encode()}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes another index of the same scan: nothing, for the sums of the first indexes."""
+        if self.sums == FIRST_SUMS and not self.added:
+            return {}
+        return {"sums": self.sums, "metrics": self.sources}
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The added metrics, each with a hash of the file that defines it."""
+        return tuple(f"{one.name} {one.source}" for one in self.added)
+
+    def metrics(self) -> dict[str, Metric]:
+        """The definitions of the index's metrics by name: those of attn, then those added.
+
+        An added one has its function only where the same code is loaded now.
+        """
+        found = {name: one for name, one in METRICS.items() if not one.origin}
+        for one in self.added:
+            if one.shown:
+                here = DEFINED.get(one.name)
+                found[one.name] = here if here is not None and here.source == one.source else one
+        return found
+
+
+def _described(one: Metric) -> dict[str, Any]:
+    return {name: value for name, value in asdict(one).items() if name != "function"}
+
+
+def _metric(told: Mapping[str, Any]) -> Metric:
+    names = {field.name for field in fields(Metric)} - {"function"}
+    if set(told) != names:
+        raise ValueError("not a definition")
+    low, high = told["low_high"]
+    return Metric(**{**told, "low_high": (low, high)})
