@@ -108,7 +108,7 @@ class Example:
             "multiple": self.multiple,
             "attention": self.attention,
             **({} if self.write is None else {"write": self.write}),
-            **({"start": self.start} if self.start else {}),
+            "start": self.start,
         }
 
     def _repr_html_(self) -> str:

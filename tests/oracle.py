@@ -55,7 +55,8 @@ class Text:
     """One scanned document: its place, its ids, its patterns (layer, head, dst, src), its masks.
 
     ``shown`` what each token reads; ``norms`` (layer, head, src) what each source's value writes;
-    ``start`` where the window begins in the document.
+    ``start`` where the window begins in the document; ``counted`` its rows that count, None for all
+    from ``min_row`` on.
     """
 
     document: int
@@ -65,6 +66,11 @@ class Text:
     shown: Sequence[str] = ()
     norms: np.ndarray | None = None
     start: int = 0
+    counted: Sequence[int] | None = None
+
+    def rows(self, min_row: int) -> Sequence[int]:
+        """The rows that count."""
+        return range(min_row, len(self.ids)) if self.counted is None else self.counted
 
     def sees(self, layer: int) -> np.ndarray | None:
         """(dst, src) where the mask of a layer lets a row look; None is causal."""
@@ -119,7 +125,7 @@ def pairs_above(
     for text in texts:
         pattern = text.patterns[layer, head]
         table = multiples(pattern, text.sees(layer))
-        for dst in range(min_row, len(text.ids)):
+        for dst in text.rows(min_row):
             for src in sources(dst, text.sees(layer)):
                 if src == 0 and skip_first:
                     continue
@@ -206,7 +212,7 @@ def head_numbers(
             None if text.norms is None else text.norms[layer, head],
         )
         for text in texts
-        for dst in range(min_row, len(text.ids))
+        for dst in text.rows(min_row)
     ]
     means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
     variance = means["distance_squared"] - means["distance"] ** 2

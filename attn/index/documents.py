@@ -36,14 +36,25 @@ class Record:
         return (self.document << 32) | self.start
 
 
+def first_row(start: int, min_row: int, overlap: int) -> int:
+    """The first row of a window that counts; those after it all do.
+
+    ``start`` where the window begins in its document, ``overlap`` how many of its positions, BOS
+    included, repeat the window before. So every row of a document from ``min_row`` on counts once,
+    in the first window that sees it, as in perplexity with a stride.
+    """
+    return overlap if start else min_row
+
+
 class DocumentWriter:
     """Writes documents.parquet as the corpus streams by, then vocabulary.parquet.
 
-    Memory holds one row group and the different token texts. ``min_row`` is the first row counted.
+    Memory holds one row group and the different token texts. ``min_row`` and ``overlap`` say which
+    rows count: see :func:`first_row`.
     """
 
-    def __init__(self, folder: Path, min_row: int) -> None:
-        self._folder, self._min_row = folder, min_row
+    def __init__(self, folder: Path, min_row: int, overlap: int) -> None:
+        self._folder, self._min_row, self._overlap = folder, min_row, overlap
         self._occurs: Counter[str] = Counter()
         self._counted: Counter[str] = Counter()
         self._last = -1
@@ -61,8 +72,9 @@ class DocumentWriter:
         self._last = record.document
         self.windows += 1
         self.tokens += len(record.ids)
-        self._occurs.update(record.texts)
-        self._counted.update(record.texts[self._min_row :])
+        self._occurs.update(record.texts[self._overlap if record.start else 0 :])
+        first = first_row(record.start, self._min_row, self._overlap)
+        self._counted.update(record.texts[first:])
         self._waiting.append(record)
         if len(self._waiting) == GROUP:
             self._flush()

@@ -21,7 +21,9 @@ import pyarrow as pa
 
 from attn.measure.scores import LISTS
 
-FORMAT = 3
+FORMAT = 4
+"""Raised where an older index means something else by the same files. 4: each row of a long document
+counts once however its windows overlap, and samples hash a document's place, not its text."""
 
 
 MANIFEST = "manifest.json"

@@ -94,6 +94,11 @@ class Manifest:
         return " ".join([*parts, f"--seed {self.seed}", f"--dtype {self.dtype}"])
 
     @property
+    def overlap(self) -> int:
+        """How many positions of a document's later windows, BOS included, the one before has."""
+        return self.ctx - self.stride
+
+    @property
     def end(self) -> int | None:
         """The place of the first document after those scanned; None: the corpus was read whole."""
         return None if self.docs is None else self.skip + self.docs

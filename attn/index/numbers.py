@@ -183,6 +183,13 @@ class HeadNumbers(IndexReader):
             n = self.manifest.short
             what = "document" if n == 1 else "documents"
             said.append(f"Skipped {n} {what} of fewer than two tokens.")
+        cut = self.manifest.windows > self.manifest.documents  # into more than one window
+        if cut and self.manifest.overlap < self.manifest.min_row:
+            said.append(
+                f"Windows begin every {self.manifest.stride} tokens, so some rows counted have "
+                f"fewer than {self.manifest.min_row} positions before them in their window: scan "
+                f"with --stride {self.manifest.ctx - self.manifest.min_row} or less."
+            )
         if self.manifest.without_attention:
             layers = self.manifest.without_attention
             some = f"Layers {', '.join(map(str, layers))}" if layers[1:] else f"Layer {layers[0]}"

@@ -21,7 +21,8 @@ class Entry:
     """One window to tally: its ids, what its tokens are, and where it belongs.
 
     ``tokens`` the vocabulary's number of each token's text; ``window`` and ``document`` its places;
-    ``key`` a number of its own for every window of the corpus, which samples are drawn by.
+    ``key`` a number of its own for every window of the corpus, which samples are drawn by;
+    ``first`` the first of its rows that counts.
     """
 
     ids: Sequence[int]
@@ -30,6 +31,7 @@ class Entry:
     window: int
     document: int
     key: int
+    first: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +55,13 @@ class Batch:
     context: Context
 
     @classmethod
-    def make(
-        cls, windows: Sequence[Entry], *, min_row: int, seed: int, device: str = "cpu"
-    ) -> Batch:
-        """Put windows together; rows before ``min_row`` do not count."""
+    def make(cls, windows: Sequence[Entry], *, seed: int, device: str = "cpu") -> Batch:
+        """Put windows together; ``seed`` of the samples."""
         lengths = torch.tensor([len(w.ids) for w in windows])
         width = int(lengths.max())
         position = torch.arange(width)
-        counted = (position >= min_row) & (position < lengths[:, None])
+        first = torch.tensor([w.first for w in windows])
+        counted = (position >= first[:, None]) & (position < lengths[:, None])
         keys = torch.tensor([w.key for w in windows], device=device)
         ids = _padded([w.ids for w in windows], width)
         marks = [[is_punctuation(text) for text in w.texts] for w in windows]

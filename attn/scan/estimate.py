@@ -86,7 +86,7 @@ def estimate(
         tokens = round(writer.tokens * times)
         run = _Run(session, plan, folder, tell)
         tell("Writing a layer of an index")
-        return run.estimate(_Words.read(folder), documents, tokens, more)
+        return run.estimate(_Words.read(folder, writer.tokens), documents, tokens, more)
 
 
 class _Read:
@@ -133,14 +133,15 @@ class _Words:
     counts: np.ndarray
 
     @classmethod
-    def of(cls, counts: Sequence[float]) -> _Words:
+    def of(cls, counts: Sequence[float] | np.ndarray) -> _Words:
         """From the counts themselves."""
         return cls(np.array(counts, np.float64))
 
     @classmethod
-    def read(cls, folder: Path) -> _Words:
-        """From vocabulary.parquet."""
-        return cls.of(pq.read_table(folder / VOCABULARY, columns=["count"])["count"].to_pylist())
+    def read(cls, folder: Path, tokens: int) -> _Words:
+        """From vocabulary.parquet, scaled to the ``tokens`` of all windows, which may overlap."""
+        counts = pq.read_table(folder / VOCABULARY, columns=["count"])["count"].to_numpy()
+        return cls.of(counts * (tokens / counts.sum()))
 
     @property
     def tokens(self) -> float:
@@ -194,7 +195,7 @@ class _Run:
         self._session, self._plan, self._folder = session, plan, folder
         numbers = {text: i for i, text in enumerate(read_vocabulary(folder))}
         records = islice((record for some in read_documents(folder) for record in some), _WINDOWS)
-        entries = [entry_of(record, place, numbers) for place, record in enumerate(records)]
+        entries = [entry_of(record, place, numbers, plan) for place, record in enumerate(records)]
         tokens = torch.tensor(sorted({token for entry in entries for token in entry.tokens}))
         self._tallies, self._vocabulary = tallies_of(session, plan, len(numbers)), len(numbers)
         random.Random(0).shuffle(entries)

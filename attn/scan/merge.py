@@ -56,7 +56,7 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=".index-", dir=out) as temporary:
         work = Path(temporary) / "index"
         work.mkdir()
-        writer = DocumentWriter(work, manifests[0].min_row)
+        writer = DocumentWriter(work, manifests[0].min_row, manifests[0].overlap)
         for index in indexes:
             for records in read_documents(index.path):
                 for record in records:

@@ -33,7 +33,7 @@ def scan_shards(
         done = {record.document for _, record in windows}
         found = shards.committed(number)
         if not found:
-            entries = [entry_of(record, place, numbers) for place, record in windows]
+            entries = [entry_of(record, place, numbers, plan) for place, record in windows]
             size = _scan_shard(session, plan, tallies, len(numbers), entries, size, clock)
             shards.commit(number, [tally.finish(number) for tally in tallies])
         clock.shard_done(len(done), found=found)
@@ -94,7 +94,7 @@ def scan_batch(
     session: ModelSession, plan: Plan, tallies: list[LayerTally], entries: list[Entry]
 ) -> None:
     """Run the model over windows and tally every layer's pattern."""
-    batch = Batch.make(entries, min_row=plan.min_row, seed=plan.seed, device=session.device)
+    batch = Batch.make(entries, seed=plan.seed, device=session.device)
 
     def reduce(reading: Reading) -> None:
         tallies[reading.layer].add(reading.pattern, reading.visible, batch, reading.norms)

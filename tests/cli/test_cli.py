@@ -24,7 +24,7 @@ from attn.measure.scores import BANDS
 from attn.show.report import report
 from tests.conftest import contents
 
-FIELDS = ["layer", "head", "document", "dst", "src", "token", "multiple", "attention"]
+FIELDS = ["layer", "head", "document", "dst", "src", "token", "multiple", "attention", "start"]
 
 
 class Done(NamedTuple):

@@ -30,11 +30,11 @@ def make(seed: int, limits: Limits) -> list[LayerPart]:
                 tokens = draw.integers(0, VOCABULARY, int(draw.integers(2, WIDTH + 1))).tolist()
                 key = document * 1000 + start
                 entries.append(
-                    Entry(tokens, [str(t) for t in tokens], tokens, window, document, key)
+                    Entry(tokens, [str(t) for t in tokens], tokens, window, document, key, 1)
                 )
                 window += 1
         tally.start(torch.tensor(sorted({t for entry in entries for t in entry.tokens})))
-        batch = Batch.make(entries, min_row=1, seed=seed)
+        batch = Batch.make(entries, seed=seed)
         n = batch.ids.shape[1]
         pattern = np.tril(draw.integers(0, 4, (len(entries), HEADS, n, n))) + np.eye(n)
         pattern = torch.tensor(pattern / pattern.sum(-1, keepdims=True)).float()
