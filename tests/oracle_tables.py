@@ -108,8 +108,9 @@ def token_tables(
     for text in texts:
         pattern = text.patterns[layer, head]
         for position, shown in enumerate(text.shown):
-            source[shown].count += 1
-            destination[shown].count += 1
+            new = not text.start or position in text.rows(min_row)  # in no window before
+            source[shown].count += new
+            destination[shown].count += new
             destination[shown].rows += position in text.rows(min_row)
         for dst in text.rows(min_row):
             here, seen = destination[text.shown[dst]], sources(dst, text.sees(layer))

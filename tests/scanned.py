@@ -92,7 +92,8 @@ def scanned(
     assert sequences.ids is not None
     tokenizer = session.tokenizer
     texts = []
-    for place, line in enumerate(lines.read_text(encoding="utf-8").splitlines()):
+    all_lines = lines.read_text(encoding="utf-8").splitlines()
+    for place, line in enumerate(all_lines):
         ids = tokenizer(line, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         shown = session.encode(line, bos=False).texts
         seen: set[int] = set()  # tokens of the document that windows before had
@@ -108,7 +109,8 @@ def scanned(
             patterns = oracle.attentions(plain, own)
             norms = oracle_tables.value_writes(plain, own) if plan.write else None
             reads = [tokenizer.bos_token] * bos + list(shown[start:end])
-            texts.append(Text(place, own, patterns, None, reads, norms, start, counted))
+            same = all_lines.index(line)
+            texts.append(Text(place, own, patterns, None, reads, norms, start, counted, same))
     random = oracle.read(plain, enumerate(sequences.ids.tolist()))
     return Scanned(Index.open(folder), plan, texts, random)
 

@@ -59,7 +59,9 @@ def top(
     n: Count = 10,
     reverse: Annotated[bool, typer.Option(help="Nearest above average first.")] = False,
     by: Annotated[str, typer.Option(help="multiple, attention, or write.")] = "multiple",
-    one_per_document: Annotated[bool, typer.Option(help="The best of each document.")] = False,
+    one_per_document: Annotated[
+        bool, typer.Option(help="The best of each document, once a text.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the pairs of a head with the highest multiple of the row's average attention."""

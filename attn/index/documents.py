@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attn.index.format import DOCUMENT_COLUMNS, DOCUMENTS, GROUP, VOCABULARY, options
+from attn.index.repeats import RepeatFinder
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,17 @@ def first_row(start: int, min_row: int, overlap: int) -> int:
 
 
 class DocumentWriter:
-    """Writes documents.parquet as the corpus streams by, then vocabulary.parquet.
+    """Writes documents.parquet as the corpus streams by, then the other :data:`FROM_CORPUS` files.
 
-    Memory holds one row group and the different token texts. ``min_row`` and ``overlap`` say which
-    rows count: see :func:`first_row`.
+    Memory holds one row group, the different token texts and a number for each text. ``min_row``
+    and ``overlap`` say which rows count: see :func:`first_row`.
     """
 
     def __init__(self, folder: Path, min_row: int, overlap: int) -> None:
         self._folder, self._min_row, self._overlap = folder, min_row, overlap
         self._occurs: Counter[str] = Counter()
         self._counted: Counter[str] = Counter()
-        self._last = -1
+        self._last, self._repeats = -1, RepeatFinder()
         self._file = pq.ParquetWriter(folder / DOCUMENTS, DOCUMENT_COLUMNS, **options())
         self._waiting: list[Record] = []
         self._digest = hashlib.sha256()
@@ -68,7 +69,9 @@ class DocumentWriter:
         """Append a window."""
         self._digest.update(f"{record.document} {record.start} {record.id} ".encode())
         self._digest.update(np.array(record.ids, "<i4").tobytes())
-        self.documents += record.document != self._last
+        if record.document != self._last:
+            self.documents += 1
+            self._repeats.add(record.document, record.id)
         self._last = record.document
         self.windows += 1
         self.tokens += len(record.ids)
@@ -89,14 +92,20 @@ class DocumentWriter:
             self._waiting = []
 
     @property
+    def repeated(self) -> int:
+        """How many documents repeat the text of an earlier one."""
+        return len(self._repeats)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over every window: its place, text hash and token ids."""
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Write what is waiting, the file's end, and the vocabulary."""
+        """Write what is waiting, the file's end, the repeats and the vocabulary."""
         self._flush()
         self._file.close()
+        self._repeats.write(self._folder)
         texts = sorted(self._occurs)
         columns = {
             "text": pa.array(texts, pa.string()),

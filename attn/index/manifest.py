@@ -44,6 +44,7 @@ class Manifest:
     documents: int
     windows: int
     short: int  # documents left out: fewer than two tokens
+    repeated: int  # documents whose text an earlier one has
     tokens: int
     rows: int
     ctx: int
@@ -117,6 +118,7 @@ def described(
         "fingerprint": documents.fingerprint,
         "documents": documents.documents,
         "windows": documents.windows,
+        "repeated": documents.repeated,
         "tokens": documents.tokens,
         "groups": tuple(documents.groups),
         "metrics": measured.sources,

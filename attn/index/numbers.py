@@ -183,6 +183,13 @@ class HeadNumbers(IndexReader):
             n = self.manifest.short
             what = "document" if n == 1 else "documents"
             said.append(f"Skipped {n} {what} of fewer than two tokens.")
+        if self.manifest.repeated:
+            n, whole = self.manifest.repeated, self.manifest.documents
+            share = f"{100 * n / whole:.0f} %" if n >= whole / 100 else "under 1 %"
+            verb = "repeats" if n == 1 else "repeat"
+            said.append(
+                f"{n:,} of {whole:,} documents ({share}) {verb} the text of an earlier one."
+            )
         cut = self.manifest.windows > self.manifest.documents  # into more than one window
         if cut and self.manifest.overlap < self.manifest.min_row:
             said.append(

@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 
 from attn.errors import IndexDamaged, QueryError
 from attn.heads import HeadId, Window
-from attn.index.format import DOCUMENTS, HEADS, PAIR_GROUP, VOCABULARY, layer_file
+from attn.index.format import DOCUMENTS, HEADS, PAIR_GROUP, REPEATS, VOCABULARY, layer_file
 from attn.index.manifest import Manifest, footer
 from attn.index.measured import Measured
 from attn.index.query import HeadPairs, array_of
+from attn.index.repeats import Repeats
 
 
 class IndexReader:
@@ -86,6 +87,10 @@ class IndexReader:
             else array_of(table[name])
             for name in table.column_names
         }
+
+    @cached_property
+    def _repeats(self) -> Repeats:
+        return Repeats.of(self._table(REPEATS, None))
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

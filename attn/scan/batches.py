@@ -22,7 +22,8 @@ class Entry:
 
     ``tokens`` the vocabulary's number of each token's text; ``window`` and ``document`` its places;
     ``key`` a number of its own for every window of the corpus, which samples are drawn by;
-    ``first`` the first of its rows that counts.
+    ``first`` the first of its rows that counts; ``text`` the first document
+    with the same text.
     """
 
     ids: Sequence[int]
@@ -32,13 +33,14 @@ class Entry:
     document: int
     key: int
     first: int
+    text: int
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Windows padded on the right to one width.
 
-    ``ids`` (batch, position); ``lengths``, ``windows``, ``documents`` (batch,); ``tokens`` (batch,
+    ``ids`` (batch, position); ``lengths``, ``windows``, ``texts`` (batch,); ``tokens`` (batch,
     position) the vocabulary's number of each token; ``counted`` (batch, dst) float: 1 in the rows
     that count; ``pair_order`` (batch, dst, src) and ``row_order`` (batch, dst) int64: uniform
     hashes, the order of the samples.
@@ -47,7 +49,7 @@ class Batch:
     ids: Tensor
     lengths: Tensor
     windows: Tensor
-    documents: Tensor
+    texts: Tensor
     tokens: Tensor
     counted: Tensor
     pair_order: Tensor
@@ -70,7 +72,7 @@ class Batch:
             ids.to(device),
             lengths.to(device),
             torch.tensor([w.window for w in windows], device=device),
-            torch.tensor([w.document for w in windows], device=device),
+            torch.tensor([w.text for w in windows], device=device),
             _padded([w.tokens for w in windows], width).to(device),
             counted.float().to(device),
             pair_hashes(keys, width, seed),

@@ -25,7 +25,8 @@ import torch
 from attn.corpus.corpus import Corpus, Document
 from attn.errors import ScanError
 from attn.index.documents import read_documents, read_vocabulary
-from attn.index.format import DOCUMENTS, VOCABULARY, layer_file
+from attn.index.format import FROM_CORPUS, VOCABULARY, layer_file
+from attn.index.repeats import Repeats
 from attn.models.session import ModelSession
 from attn.scan.batches import Entry
 from attn.scan.layer_files import Windows, write_layer
@@ -195,7 +196,10 @@ class _Run:
         self._session, self._plan, self._folder = session, plan, folder
         numbers = {text: i for i, text in enumerate(read_vocabulary(folder))}
         records = islice((record for some in read_documents(folder) for record in some), _WINDOWS)
-        entries = [entry_of(record, place, numbers, plan) for place, record in enumerate(records)]
+        repeats = Repeats.read(folder)
+        entries = [
+            entry_of(record, place, numbers, repeats, plan) for place, record in enumerate(records)
+        ]
         tokens = torch.tensor(sorted({token for entry in entries for token in entry.tokens}))
         self._tallies, self._vocabulary = tallies_of(session, plan, len(numbers)), len(numbers)
         random.Random(0).shuffle(entries)
@@ -250,7 +254,7 @@ class _Run:
             }
         now, then = self._rows(part, self._words, self.tokens), self._rows(part, words, tokens)
         layer = sum(weight * then[kind] / max(now[kind], 1) for kind, weight in weights.items())
-        texts = sum((self._folder / name).stat().st_size for name in (DOCUMENTS, VOCABULARY))
+        texts = sum((self._folder / name).stat().st_size for name in FROM_CORPUS)
         size = layer * layers + texts * tokens / words.tokens + _HEAD * layers * session.n_heads
         pace = self.timed / self.seconds
         return Estimate(

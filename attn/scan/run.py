@@ -23,7 +23,7 @@ from attn.config import settings
 from attn.corpus.corpus import Corpus
 from attn.index.documents import DocumentWriter
 from attn.index.folder import index_folder, publish, ready
-from attn.index.format import DOCUMENTS, VOCABULARY
+from attn.index.format import FROM_CORPUS
 from attn.index.manifest import described
 from attn.index.measured import Measured
 from attn.measure.random_tokens import measure_random
@@ -141,7 +141,7 @@ def _assemble(
 ) -> None:
     """Merge all shards into an index."""
     index.mkdir()
-    for name in (DOCUMENTS, VOCABULARY):
+    for name in FROM_CORPUS:
         shutil.copyfile(work / name, index / name)
     shards, numbers = Shards(work), [number for number, _ in windows_by_shard(work, plan.shard)]
 

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from attn.corpus.corpus import Corpus
 from attn.errors import EmptyCorpus
 from attn.heads import Tokens
 from attn.index.documents import DocumentWriter, Record, first_row, read_documents
+from attn.index.repeats import Repeats
 from attn.models.session import ModelSession
 from attn.scan.batches import Entry
 from attn.scan.plan import Plan
@@ -79,8 +82,11 @@ def windows_by_shard(work: Path, size: int) -> Iterator[tuple[int, list[tuple[in
         yield number, list(some)
 
 
-def entry_of(record: Record, place: int, numbers: dict[str, int], plan: Plan) -> Entry:
+def entry_of(
+    record: Record, place: int, numbers: dict[str, int], repeats: Repeats, plan: Plan
+) -> Entry:
     """A window to tally: the ``place``-th; ``numbers`` token text → its number."""
     tokens = [numbers[text] for text in record.texts]
     first = first_row(record.start, plan.min_row, plan.overlap)
-    return Entry(record.ids, record.texts, tokens, place, record.document, record.key, first)
+    text = int(repeats.texts(np.array([record.document]))[0])
+    return Entry(record.ids, record.texts, tokens, place, record.document, record.key, first, text)

@@ -71,7 +71,8 @@ RANKINGS = """
   the earlier document, destination and source first.
 - **Reversed**: the pairs nearest above average, the lowest multiple over 1 first.
 - **Random**: drawn evenly, without replacement, from all pairs above average; the seed decides.
-- **One per document**: the best pair of each document.
+- **One per document**: the best pair of each document. Documents of the same text count as one.
+  Every example of a repeated text says how many more documents have it.
 - A **source token** filter by multiple is exact over the whole corpus: the index keeps the best
   pairs of every source token. Other filters look among the examples that it keeps, and say so.
 - **Bands**: drawn evenly from the pairs whose attention is below 1/16, then 1/8, 1/4, 1/2 and 1.
