@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from attn.cli.options import Apart, Count, Destination, Head, IndexPath, Json, Regex, Token
-from attn.cli.output import flat_record, print_examples, sortable
+from attn.cli.output import flat_record, print_examples, say, sortable
 from attn.errors import QueryError
 from attn.heads import HeadId
 from attn.index.index import Index
@@ -38,6 +38,8 @@ def heads(
         load_file(file)
     opened = Index.open(index)
     values = opened.metric(by)
+    if opened.none_counted:
+        say(opened.none_counted)
     ranked = sorted(opened.heads(), key=lambda h: (-sortable(values[h.layer, h.head]), h))
     for head in ranked[:n]:
         value = float(values[head.layer, head.head])

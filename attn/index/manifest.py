@@ -210,11 +210,12 @@ def parse_manifest(text: str, folder: Path, remedy: str = "scan again") -> Manif
     return Manifest(**values)
 
 
-def verify(folder: Path) -> None:
+def verify(folder: str | Path) -> None:
     """Read every byte of an index and compare with its manifest.
 
     Raises :class:`IndexDamaged` that names the first damaged or foreign file.
     """
+    folder = Path(folder)
     manifest = verify_files(folder)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

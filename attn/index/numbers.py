@@ -176,9 +176,23 @@ class HeadNumbers(IndexReader):
         counts: np.ndarray = self._heads["attention"][head.layer, head.head]
         return counts.copy()
 
+    @property
+    def none_counted(self) -> str:
+        """Why all numbers are none, in a sentence; empty where a row was counted."""
+        if self.manifest.rows or self._heads["nonfinite"].any():
+            return ""
+        kept = self.manifest
+        most = f"{kept.min_row} tokens{', BOS included' if kept.bos else ''}"
+        return (
+            f"No row was counted: no document is longer than {most}; "
+            f"scan with a lower --min-row or longer texts."
+        )
+
     def warnings(self) -> list[str]:
         """What to know before believing the numbers, in sentences."""
         said = list(self.manifest.notices)
+        if self.none_counted:
+            said.append(self.none_counted)
         if self.manifest.short:
             n = self.manifest.short
             what = "document" if n == 1 else "documents"

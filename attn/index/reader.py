@@ -27,8 +27,8 @@ class IndexReader:
     ``path`` the folder, ``manifest`` what was scanned and how. Safe to share between threads.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path, self.manifest = path, manifest
+    def __init__(self, path: str | Path, manifest: Manifest) -> None:
+        self.path, self.manifest = Path(path), manifest
         self._kept_of = lru_cache(maxsize=64)(self._read_kept)
         self._tokens_of = lru_cache(maxsize=64)(self._read_tokens)
         self._listed_in = lru_cache(maxsize=64)(self._read_listed)

@@ -42,12 +42,13 @@ class _Piece:
         return read_layer(index.path, layer, counts, index.uniform(layer), self.frame)
 
 
-def merge_indexes(paths: Sequence[Path], out: Path) -> Path:
+def merge_indexes(paths: Sequence[str | Path], out: str | Path) -> Path:
     """Merge indexes of parts of one corpus and return the folder of the whole, inside ``out``.
 
     The parts are made by ``scan --skip N --docs M``, with N and M multiples of ``--shard``. Raises
     :class:`IndexMismatch` for parts of different scans, :class:`ScanError` for gaps and overlaps.
     """
+    out = Path(out)
     indexes = sorted((Index.open(path) for path in paths), key=lambda i: i.manifest.skip)
     _check(indexes)
     for index in indexes:  # what is read below has no checksums of its own

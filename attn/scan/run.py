@@ -45,7 +45,7 @@ def scan(
     plan: Plan | None = None,
     *,
     skip: int = 0,
-    out: Path | None = None,
+    out: str | Path | None = None,
     progress: Report | None = None,
 ) -> Path:
     """Scan a corpus and return the folder of its index, inside ``out`` or the settings' folder.
@@ -66,7 +66,7 @@ def scan(
     plan = plan or Plan()
     plan.check_numbers(skip)
     plan = plan.check(session)
-    parent = out or settings().indexes
+    parent = settings().indexes if out is None else Path(out)
     report = progress or (lambda _: None)
     with failing_in_words(parent):
         parent.mkdir(parents=True, exist_ok=True)
