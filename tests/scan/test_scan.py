@@ -300,7 +300,8 @@ class TestScanning:
         assert said == ["Skipped 1 document of fewer than two tokens."]
         assert index.window(place + 1).document == place + 1
         with_bos = Index.open(scan(llama.session, corpus, SMALL, out=tmp_path))
-        assert (with_bos.manifest.short, with_bos.warnings()) == (0, [])
+        assert with_bos.manifest.short == 0
+        assert not any("two tokens" in notice for notice in with_bos.warnings())
         assert with_bos.manifest.documents == len(DOCUMENTS)
         assert with_bos.window(place).texts == ("<s>", "x")
 
