@@ -82,7 +82,7 @@ class Example:
     text. ``row`` (source,) holds the attention of the whole row, 0..1, or None where the index
     keeps the pair alone. ``write`` is the attention times the norm of what the source's value
     writes, in units of the residual stream, or None where the scan kept no write scores or the
-    index keeps the pair alone.
+    index keeps the pair alone. ``copies`` is how many other documents have the same text.
     """
 
     head: HeadId
@@ -95,6 +95,12 @@ class Example:
     start: int = 0
     row: np.ndarray | None = field(default=None, repr=False)
     write: float | None = None
+    copies: int = 0
+
+    @property
+    def more(self) -> str:
+        """What to say of the copies of its text, empty where there are none."""
+        return f"and {self.copies:,} more of the same text" if self.copies else ""
 
     def record(self) -> dict[str, object]:
         """The pair as a flat record: what ``--json`` prints and tables hold."""
@@ -108,7 +114,7 @@ class Example:
             "multiple": self.multiple,
             "attention": self.attention,
             **({} if self.write is None else {"write": self.write}),
-            **({"start": self.start} if self.start else {}),
+            "start": self.start,
         }
 
     def _repr_html_(self) -> str:

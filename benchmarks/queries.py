@@ -46,7 +46,7 @@ def write(folder: Path) -> Path:
     names = [f" token{i}" for i in range(TOKENS)]
     chances = 1 / (np.arange(TOKENS) + 3.0)
     chances /= chances.sum()
-    writer = DocumentWriter(folder, 10)
+    writer = DocumentWriter(folder, 10, 0)
     for place in range(DOCUMENTS):
         ids = draw.choice(TOKENS, WIDTH, p=chances)
         texts = [names[i] for i in ids]

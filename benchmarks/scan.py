@@ -46,7 +46,9 @@ def batches(session: ModelSession, ctx: int, count: int) -> tuple[list[list[Entr
             some = slice(start, start + step)
             shown = ["BOS", *texts[some]]
             tokens = [numbers[text] for text in shown]
-            entries.append(Entry([session.bos_id, *ids[some]], shown, tokens, k, k, 7919 * k))
+            entries.append(
+                Entry([session.bos_id, *ids[some]], shown, tokens, k, k, 7919 * k, 10, k)
+            )
         made.append(entries)
     return made, len(numbers)
 

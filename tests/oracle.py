@@ -30,7 +30,10 @@ Key = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Pair:
-    """One (document, dst, src) with its scores; ``start`` where its window begins."""
+    """One (document, dst, src) with its scores; ``start`` where its window begins.
+
+    ``first`` the first document with its text, None where that is its own.
+    """
 
     document: int
     dst: int
@@ -39,6 +42,12 @@ class Pair:
     attention: float
     start: int = 0
     write: float | None = None
+    first: int | None = None
+
+    @property
+    def text(self) -> int:
+        """The first document with its text."""
+        return self.document if self.first is None else self.first
 
     @property
     def key(self) -> Key:
@@ -55,7 +64,8 @@ class Text:
     """One scanned document: its place, its ids, its patterns (layer, head, dst, src), its masks.
 
     ``shown`` what each token reads; ``norms`` (layer, head, src) what each source's value writes;
-    ``start`` where the window begins in the document.
+    ``start`` where the window begins in the document; ``counted`` its rows that count, None for all
+    from ``min_row`` on; ``first`` the first document with its text, None where that is its own.
     """
 
     document: int
@@ -65,6 +75,12 @@ class Text:
     shown: Sequence[str] = ()
     norms: np.ndarray | None = None
     start: int = 0
+    counted: Sequence[int] | None = None
+    first: int | None = None
+
+    def rows(self, min_row: int) -> Sequence[int]:
+        """The rows that count."""
+        return range(min_row, len(self.ids)) if self.counted is None else self.counted
 
     def sees(self, layer: int) -> np.ndarray | None:
         """(dst, src) where the mask of a layer lets a row look; None is causal."""
@@ -119,15 +135,15 @@ def pairs_above(
     for text in texts:
         pattern = text.patterns[layer, head]
         table = multiples(pattern, text.sees(layer))
-        for dst in range(min_row, len(text.ids)):
+        for dst in text.rows(min_row):
             for src in sources(dst, text.sees(layer)):
                 if src == 0 and skip_first:
                     continue
                 if table[dst, src] > least:
                     a = float(pattern[dst, src])
                     moved = None if text.norms is None else a * text.norms[layer, head, src]
-                    pair = Pair(text.document, dst, src, table[dst, src], a, text.start, moved)
-                    found.append(pair)
+                    where = (text.document, dst, src, table[dst, src], a, text.start, moved)
+                    found.append(Pair(*where, text.first))
     return found
 
 
@@ -206,7 +222,7 @@ def head_numbers(
             None if text.norms is None else text.norms[layer, head],
         )
         for text in texts
-        for dst in range(min_row, len(text.ids))
+        for dst in text.rows(min_row)
     ]
     means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
     variance = means["distance_squared"] - means["distance"] ** 2
@@ -262,12 +278,12 @@ def ranked(
 def best_of_each(
     pairs: Iterable[Pair], score: Callable[[Pair], float] = by_multiple, *, reverse: bool = False
 ) -> list[Pair]:
-    """The first pair of each document in the ranking, as a ranking."""
+    """The first pair of each document in the ranking, of each text where some repeat it."""
     seen: set[int] = set()
     firsts = []
     for pair in ranked(pairs, score, reverse=reverse):
-        if pair.document not in seen:
-            seen.add(pair.document)
+        if pair.text not in seen:
+            seen.add(pair.text)
             firsts.append(pair)
     return firsts
 
@@ -307,16 +323,16 @@ def check_ranking(
     got = [known[key_of(example)] for example in examples]
     sure = [pair for pair in pairs if pair.multiple > 1 + NEAR]
     if one_per_document:
-        assert len({pair.document for pair in got}) == len(got)
-        # Where two pairs of a document are nearly equal, either may stand for it.
-        chosen = {pair.document: pair for pair in got}
+        assert len({pair.text for pair in got}) == len(got)
+        # Where two pairs of a text are nearly equal, either may stand for it.
+        chosen = {pair.text: pair for pair in got}
         firsts = best_of_each(pairs, score, reverse=reverse)
         for pair in firsts:
-            other = chosen.get(pair.document, pair)
+            other = chosen.get(pair.text, pair)
             assert math.isclose(score(other), score(pair), rel_tol=NEAR)
-        documents = {pair.document for pair in sure}
-        pairs = [chosen.get(pair.document, pair) for pair in firsts]
-        sure = [pair for pair in pairs if pair.document in documents]
+        texts = {pair.text for pair in sure}
+        pairs = [chosen.get(pair.text, pair) for pair in firsts]
+        sure = [pair for pair in pairs if pair.text in texts]
 
     assert min(limit, len(sure)) <= len(got) <= min(limit, len(pairs))
     either = {pair.key for pair in [*sure, *got]}

@@ -40,7 +40,7 @@ def budget(texts: Iterable[Text], layer: int, head: int, min_row: int) -> dict[s
     mass, rows = dict.fromkeys(PARTS, 0.0), 0
     for text in texts:
         pattern = text.patterns[layer, head]
-        for dst in range(min_row, len(text.ids)):
+        for dst in text.rows(min_row):
             rows += 1
             for src in sources(dst, text.sees(layer)):
                 mass[part_of(text.ids, text.shown, dst, src)] += pattern[dst, src]
@@ -52,7 +52,7 @@ def distances(texts: Iterable[Text], layer: int, head: int, min_row: int) -> lis
     mass, rows = [0.0] * len(DISTANCES), 0
     for text in texts:
         pattern = text.patterns[layer, head]
-        for dst in range(min_row, len(text.ids)):
+        for dst in text.rows(min_row):
             rows += 1
             for src in sources(dst, text.sees(layer)):
                 bin_ = max(i for i, least in enumerate(DISTANCES) if least <= abs(dst - src))
@@ -108,10 +108,11 @@ def token_tables(
     for text in texts:
         pattern = text.patterns[layer, head]
         for position, shown in enumerate(text.shown):
-            source[shown].count += 1
-            destination[shown].count += 1
-            destination[shown].rows += position >= min_row
-        for dst in range(min_row, len(text.ids)):
+            new = not text.start or position in text.rows(min_row)  # in no window before
+            source[shown].count += new
+            destination[shown].count += new
+            destination[shown].rows += position in text.rows(min_row)
+        for dst in text.rows(min_row):
             here, seen = destination[text.shown[dst]], sources(dst, text.sees(layer))
             for src in seen:
                 there, attention = source[text.shown[src]], float(pattern[dst, src])

@@ -92,18 +92,25 @@ def scanned(
     assert sequences.ids is not None
     tokenizer = session.tokenizer
     texts = []
-    for place, line in enumerate(lines.read_text(encoding="utf-8").splitlines()):
+    all_lines = lines.read_text(encoding="utf-8").splitlines()
+    for place, line in enumerate(all_lines):
         ids = tokenizer(line, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         shown = session.encode(line, bos=False).texts
+        seen: set[int] = set()  # tokens of the document that windows before had
         for start, end in windows(len(ids), plan, bos):
             first = [tokenizer.bos_token_id] if bos else []
             own = [*first, *ids[start:end]]
-            if len(own) < 2:
+            if len(first + ids) < 2:
                 continue
+            counted = [*range(plan.min_row, len(own))]
+            if start:
+                counted = [dst for dst in range(bos, len(own)) if start + dst - bos not in seen]
+            seen |= {*range(start, end)}
             patterns = oracle.attentions(plain, own)
             norms = oracle_tables.value_writes(plain, own) if plan.write else None
             reads = [tokenizer.bos_token] * bos + list(shown[start:end])
-            texts.append(Text(place, own, patterns, None, reads, norms, start))
+            same = all_lines.index(line)
+            texts.append(Text(place, own, patterns, None, reads, norms, start, counted, same))
     random = oracle.read(plain, enumerate(sequences.ids.tolist()))
     return Scanned(Index.open(folder), plan, texts, random)
 
@@ -116,7 +123,7 @@ def windows(n: int, plan: Plan, bos: bool) -> Iterator[tuple[int, int]]:
         yield start, min(start + room, n)
         if not plan.all_windows or start + room >= n:
             return
-        start += plan.stride or room
+        start += plan.stride or min(room, plan.ctx - plan.min_row)
 
 
 SMALL = Plan(ctx=CTX, top=25, sample=30, band=20, shard=4)
@@ -127,6 +134,7 @@ PLANS = {
     "first not skipped": Plan(ctx=CTX, top=25, sample=30, skip_first=False, shard=3),
     "every row": Plan(ctx=33, min_row=0, top=25, sample=30, per_token=0, write=True),
     "windows": Plan(ctx=24, min_row=4, top=20, sample=30, all_windows=True, write=True, shard=3),
+    "windows that hardly overlap": Plan(ctx=24, min_row=4, all_windows=True, stride=23, shard=3),
     "windows that overlap": Plan(ctx=24, min_row=12, all_windows=True, stride=11, band=10),
 }
 
@@ -197,7 +205,8 @@ def check_examples(found: Scanned, head: HeadId, examples: Sequence[Any]) -> Non
         record = json.loads(json.dumps(example.record()))
         assert list(record) == [
             "layer", "head", "document", "dst", "src", "token", "multiple", "attention",
-            *["write"] * found.plan.write, *["start"] * (example.start > 0),
+            *["write"] * found.plan.write, "start",
         ]  # fmt: skip
         assert (record["layer"], record["head"]) == (head.layer, head.head)
+        assert record["start"] == example.start
         assert record["multiple"] == pytest.approx(example.multiple)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 import subprocess
 import sys
 import typing
@@ -19,7 +20,7 @@ from attn.heads import HeadId
 from attn.index.index import Index
 from attn.notebook import AttentionData
 from attn.show import charts
-from tests.conftest import SAMPLE_DOCS
+from tests.conftest import SAMPLE_DOCS, Tiny
 
 FIGURES = ("budget", "grid", "pattern", "scatter", "spectrum")
 MODULES = {"describe": "attn.describe", "scan": "attn.scan"}
@@ -51,6 +52,63 @@ def test_the_names_are_these() -> None:
     assert figures == set(FIGURES)
     with pytest.raises(AttributeError, match="nothing_of_the_kind"):
         attn.nothing_of_the_kind  # noqa: B018
+
+
+def path_takers() -> Iterator[tuple[str, Any]]:
+    """Every public function that may take a path: the library's, and those behind commands."""
+    from attn.index import archive, hub, index, manifest
+    from attn.measure import user_metrics
+    from attn.scan import merge
+    from attn.show import report
+
+    yield from DOCUMENTED.items()
+    for owner in (Index, AttentionData):
+        for name in dir(owner):
+            if (name == "__init__" or not name.startswith("_")) and callable(getattr(owner, name)):
+                yield f"{owner.__name__}.{name}", getattr(owner, name)
+    for made in (
+        archive.export_index, archive.import_index, hub.push_index, hub.pull_index,
+        index.find_indexes, manifest.verify, merge.merge_indexes, report.write,
+        user_metrics.load_file,
+    ):  # fmt: skip
+        yield made.__qualname__, made
+
+
+def test_what_takes_a_path_takes_its_name_too() -> None:
+    """``str | Path`` wherever a signature says Path, in lists as well."""
+    found = []
+    for name, made in path_takers():
+        if not callable(made):  # a property
+            continue
+        for parameter in inspect.signature(made).parameters.values():
+            kind = str(parameter.annotation)
+            if re.search(r"\bPath\b|PathLike", kind):
+                found.append(f"{name}({parameter.name})")
+                assert re.search(r"\bstr \| (Path|os\.PathLike)\b", kind), found[-1]
+    assert {"scan(out)", "Index.open(path)", "Index.__init__(path)", "load_corpus(name)"} <= {
+        *found
+    }
+    assert {"merge_indexes(paths)", "merge_indexes(out)", "import_index(out)"} <= {*found}
+
+
+def test_a_name_does_what_its_path_does(
+    gpt2: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from attn.index.archive import export_index, import_index
+    from attn.index.index import find_indexes
+    from attn.index.manifest import verify
+    from attn.scan.merge import merge_indexes
+
+    monkeypatch.chdir(tmp_path)
+    folder = attn.scan(
+        gpt2.session, load_corpus("sample", docs=2), attn.scan.Plan(ctx=16), out="made"
+    )
+    assert find_indexes("made") == [folder]
+    assert folder.resolve().parent == tmp_path / "made"
+    verify(str(folder))
+    merged = merge_indexes([str(folder)], "merged")
+    assert merged.name == folder.name
+    assert import_index(export_index(str(folder), "one.tar"), "other").folder.name == folder.name
 
 
 def test_importing_loads_nothing_large() -> None:

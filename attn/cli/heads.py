@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from attn.cli.options import Apart, Count, Destination, Head, IndexPath, Json, Regex, Token
-from attn.cli.output import flat_record, print_examples, sortable
+from attn.cli.output import flat_record, print_examples, say, sortable
 from attn.errors import QueryError
 from attn.measure.scores import BANDS
 
@@ -41,6 +41,8 @@ def heads(
         load_file(file)
     opened = Index.open(index)
     values = opened.metric(by)
+    if opened.none_counted:
+        say(opened.none_counted)
     ranked = sorted(opened.heads(), key=lambda h: (-sortable(values[h.layer, h.head]), h))
     for head in ranked[:n]:
         value = float(values[head.layer, head.head])
@@ -62,7 +64,9 @@ def top(
     n: Count = 10,
     reverse: Annotated[bool, typer.Option(help="Nearest above average first.")] = False,
     by: Annotated[str, typer.Option(help="multiple, attention, or write.")] = "multiple",
-    one_per_document: Annotated[bool, typer.Option(help="The best of each document.")] = False,
+    one_per_document: Annotated[
+        bool, typer.Option(help="The best of each document, once a text.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show the pairs of a head with the highest multiple of the row's average attention."""

@@ -81,7 +81,8 @@ def _line(index: Index, example: Example) -> str:
         shown = [*texts[start : example.src + 8], " … ", *texts[example.dst - 16 : example.dst + 1]]
     text = "".join(shown).replace("\n", "↵")
     text = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
-    return f"{example.multiple:8.2f}×  {example.attention:.3f}  #{example.document:<6}{text}"
+    more = f"  ({example.more})" if example.more else ""
+    return f"{example.multiple:8.2f}×  {example.attention:.3f}  #{example.document:<6}{text}{more}"
 
 
 @contextmanager

@@ -54,7 +54,7 @@ def scan(
         str, typer.Option(help="first: the start of each document; all: the rest too.")
     ] = "first",
     stride: Annotated[
-        int | None, typer.Option(help="Tokens from one window to the next, with --windows all.")
+        int | None, typer.Option(help="Tokens from one window to the next; each row counts once.")
     ] = None,
     shard: Annotated[int, typer.Option(help="Documents done at a time; a kill costs one.")] = 64,
     seed: Annotated[int, typer.Option(help="Seed of the random samples.")] = 0,

@@ -197,12 +197,14 @@ def _round_robin(lists: Sequence[Sequence[Passage]]) -> list[Passage]:
 
 
 def _passages(index: Index, kind: str, ranking: Ranking, testing: bool) -> list[Passage]:
-    """A ranking's examples on one side of the split."""
+    """A ranking's examples on one side of the split; a pair in copies of a text, once."""
     ids = _document_ids(index)
-    named = ((example, ids[example.document]) for example in ranking.examples)
-    return [
-        Passage(kind, example, name, index) for example, name in named if held_out(name) is testing
-    ]
+    found: dict[tuple[str, int, int, int], Passage] = {}
+    for example in ranking.examples:
+        passage = Passage(kind, example, ids[example.document], index)
+        if held_out(passage.document_id) is testing:
+            found.setdefault(passage.place, passage)
+    return [*found.values()]
 
 
 @lru_cache(maxsize=8)

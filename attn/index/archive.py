@@ -24,7 +24,7 @@ from attn.index.format import MANIFEST
 from attn.index.manifest import Manifest, parse_manifest, verify_files
 
 INDEX_FILE = re.compile(
-    r"(documents|vocabulary|heads)\.parquet|(examples|tokens|pairs)/L[0-9]{2,4}\.parquet"
+    r"(documents|vocabulary|repeats|heads)\.parquet|(examples|tokens|pairs)/L[0-9]{2,4}\.parquet"
 )
 MANIFEST_BYTES = 2**28  # more than any manifest has
 _CHUNK = 2**20
@@ -38,11 +38,12 @@ class Received(NamedTuple):
     new: bool
 
 
-def export_index(folder: Path, file: Path) -> Path:
+def export_index(folder: str | Path, file: str | Path) -> Path:
     """Write an index into one file, after reading every byte of it; returns the file.
 
     Raises :class:`IndexFailure` for what is no whole index, :class:`SharingError`.
     """
+    folder, file = Path(folder), Path(file)
     manifest = verify_files(folder)
     check_manifest(manifest, folder.name, "scan again")
     if file.exists():
@@ -63,12 +64,13 @@ def export_index(folder: Path, file: Path) -> Path:
     return file
 
 
-def import_index(file: Path, out: Path) -> Received:
+def import_index(file: str | Path, out: str | Path) -> Received:
     """Put the index of an exported file into ``out``, every byte compared with its manifest.
 
     Raises :class:`IndexDamaged` and :class:`IndexMismatch` for a file that is not as it was
     written or of another version, :class:`SharingError`.
     """
+    file, out = Path(file), Path(out)
     with _reading(file) as source, receiving(out) as work:
         try:
             with tarfile.open(fileobj=source, mode="r:") as tar:

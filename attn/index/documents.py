@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attn.index.format import DOCUMENT_COLUMNS, DOCUMENTS, GROUP, VOCABULARY, options
+from attn.index.repeats import RepeatFinder
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,35 @@ class Record:
 
     @property
     def key(self) -> int:
-        """A 63-bit hash of the document's text and of where the window begins in it."""
-        return (int(self.id[:15], 16) + self.start * 0x9E3779B97F4A7C15) & (2**63 - 1)
+        """One number for the document's place in the corpus and the window's start in it.
+
+        The place, not the text: copies of a text are drawn into samples independently.
+        """
+        return (self.document << 32) | self.start
+
+
+def first_row(start: int, min_row: int, overlap: int) -> int:
+    """The first row of a window that counts; those after it all do.
+
+    ``start`` where the window begins in its document, ``overlap`` how many of its positions, BOS
+    included, repeat the window before. So every row of a document from ``min_row`` on counts once,
+    in the first window that sees it, as in perplexity with a stride.
+    """
+    return overlap if start else min_row
 
 
 class DocumentWriter:
-    """Writes documents.parquet as the corpus streams by, then vocabulary.parquet.
+    """Writes documents.parquet as the corpus streams by, then the other :data:`FROM_CORPUS` files.
 
-    Memory holds one row group and the different token texts. ``min_row`` is the first row counted.
+    Memory holds one row group, the different token texts and a number for each text. ``min_row``
+    and ``overlap`` say which rows count: see :func:`first_row`.
     """
 
-    def __init__(self, folder: Path, min_row: int) -> None:
-        self._folder, self._min_row = folder, min_row
+    def __init__(self, folder: Path, min_row: int, overlap: int) -> None:
+        self._folder, self._min_row, self._overlap = folder, min_row, overlap
         self._occurs: Counter[str] = Counter()
         self._counted: Counter[str] = Counter()
-        self._last = -1
+        self._last, self._repeats = -1, RepeatFinder()
         self._file = pq.ParquetWriter(folder / DOCUMENTS, DOCUMENT_COLUMNS, **options())
         self._waiting: list[Record] = []
         self._digest = hashlib.sha256()
@@ -54,12 +69,15 @@ class DocumentWriter:
         """Append a window."""
         self._digest.update(f"{record.document} {record.start} {record.id} ".encode())
         self._digest.update(np.array(record.ids, "<i4").tobytes())
-        self.documents += record.document != self._last
+        if record.document != self._last:
+            self.documents += 1
+            self._repeats.add(record.document, record.id)
         self._last = record.document
         self.windows += 1
         self.tokens += len(record.ids)
-        self._occurs.update(record.texts)
-        self._counted.update(record.texts[self._min_row :])
+        self._occurs.update(record.texts[self._overlap if record.start else 0 :])
+        first = first_row(record.start, self._min_row, self._overlap)
+        self._counted.update(record.texts[first:])
         self._waiting.append(record)
         if len(self._waiting) == GROUP:
             self._flush()
@@ -74,14 +92,20 @@ class DocumentWriter:
             self._waiting = []
 
     @property
+    def repeated(self) -> int:
+        """How many documents repeat the text of an earlier one."""
+        return len(self._repeats)
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 (hex) over every window: its place, text hash and token ids."""
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Write what is waiting, the file's end, and the vocabulary."""
+        """Write what is waiting, the file's end, the repeats and the vocabulary."""
         self._flush()
         self._file.close()
+        self._repeats.write(self._folder)
         texts = sorted(self._occurs)
         columns = {
             "text": pa.array(texts, pa.string()),

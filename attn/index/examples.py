@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 
@@ -35,10 +37,11 @@ class ExampleLists(TokenTables):
         only pairs whose source and destination token reads exactly so, or, with ``regex``, where
         the expression finds something; ``distance`` only pairs whose destination is so many
         positions after their source, at least and at most; ``reverse`` the pairs nearest above
-        average first, by multiple; ``one_per_document`` the best pair of each document. Ties: the
-        earlier document, destination, source first. A filter by source token is exact over the
-        whole corpus, by multiple; the others look among the examples that the index keeps, and say
-        so. Raises QueryError for a question without an answer, HeadError for a head out of range.
+        average first, by multiple; ``one_per_document`` the best pair of each document, or of each
+        text where documents repeat one. Ties: the earlier document, destination, source first. A
+        filter by source token is exact over the whole corpus, by multiple; the others look among
+        the examples that the index keeps, and say so. Raises QueryError for a question without an
+        answer, HeadError for a head out of range.
         """
         if by not in SCORES or (by == "write" and not self.manifest.write):
             known = ", ".join(SCORES if self.manifest.write else SCORES[:2])
@@ -120,7 +123,7 @@ class ExampleLists(TokenTables):
         """The first of a list, which are the first of the whole corpus."""
         exact = not one or len(pairs) >= self.pairs(head)
         if one:
-            pairs = pairs.only(first_of_each(pairs.document))
+            pairs = pairs.only(first_of_each(self._repeats.texts(pairs.document)))
         return Ranking(self._examples(head, pairs, n), self.pairs(head), len(pairs), exact)
 
     def _filtered(
@@ -165,8 +168,9 @@ class ExampleLists(TokenTables):
             order, exact = order[: int(np.argmax(last[order])) + 1], True
         kept = kept.only(order)
         if one:
-            exact = exact and (len(kept) == matching or _different(kept.document) >= n)
-            kept = kept.only(first_of_each(kept.document))
+            firsts = first_of_each(self._repeats.texts(kept.document))
+            exact = exact and (len(kept) == matching or len(firsts) >= n)
+            kept = kept.only(firsts)
         examples = self._examples(head, kept, n)
         return Ranking(examples, self.pairs(head), len(kept), exact, matching)
 
@@ -196,7 +200,12 @@ class ExampleLists(TokenTables):
         return Ranking(self._examples(head, pairs, n), total, len(pairs), exact)
 
     def _examples(self, head: HeadId, pairs: HeadPairs, n: int) -> tuple[Example, ...]:
-        return pairs.examples(head, self._vocabulary["text"], n)
+        found = pairs.examples(head, self._vocabulary["text"], n)
+        copies = self._repeats.copies(pairs.document[:n])
+        return tuple(
+            replace(example, copies=int(more)) if more else example
+            for example, more in zip(found, copies, strict=True)
+        )
 
     def _listed(self, head: HeadId, wanted: np.ndarray) -> tuple[HeadPairs, np.ndarray]:
         """The listed pairs of source tokens, and which is the last of a token that has more."""
@@ -228,7 +237,3 @@ class ExampleLists(TokenTables):
             for d, s, dst in zip(pairs.document, pairs.start, pairs.dst, strict=True)
         ]
         return np.array(found, np.int64)
-
-
-def _different(values: np.ndarray) -> int:
-    return len(np.unique(values))

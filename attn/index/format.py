@@ -4,6 +4,7 @@
 - ``documents.parquet``: the scanned windows, their ids and display texts
 - ``vocabulary.parquet``: every token text of the corpus, how often it occurs, and the attention
   that a uniform head would give it (``uniform_0``, and more where layers see differently)
+- ``repeats.parquet``: each document whose text an earlier one has, and the first that has it
 - ``heads.parquet``: a row a head, its exact counts, its metrics on random tokens and what its
   weights say
 - ``examples/L00.parquet``: a file a layer, a row group a head; its kept pairs by falling multiple,
@@ -21,7 +22,11 @@ import pyarrow as pa
 
 from attn.measure.scores import LISTS
 
-FORMAT = 3
+FORMAT = 4
+"""Raised where an older index means something else by the same files. 4: each row of a long
+document counts once however its windows overlap; samples hash a document's place, not its text; the
+list of one pair a document has one a text, and repeats.parquet says which documents share theirs.
+"""
 
 
 MANIFEST = "manifest.json"
@@ -31,6 +36,13 @@ DOCUMENTS = "documents.parquet"
 
 
 VOCABULARY = "vocabulary.parquet"
+
+
+REPEATS = "repeats.parquet"
+
+
+FROM_CORPUS = (DOCUMENTS, VOCABULARY, REPEATS)
+"""The files that are written while the corpus is read."""
 
 
 HEADS = "heads.parquet"
@@ -53,6 +65,9 @@ DOCUMENT_COLUMNS = pa.schema(
         ("texts", pa.list_(pa.string())),
     ]
 )
+
+
+REPEAT_COLUMNS = pa.schema([("document", pa.int64()), ("first", pa.int64())])
 
 
 EXAMPLE_COLUMNS = pa.schema(

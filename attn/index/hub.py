@@ -64,7 +64,7 @@ _PUSH = replace(
 
 
 def push_index(
-    folder: Path,
+    folder: str | Path,
     name: str,
     *,
     private: bool = False,
@@ -80,6 +80,7 @@ def push_index(
     import huggingface_hub as hf
 
     _check_names(name, path)
+    folder = Path(folder)
     manifest = verify_files(folder)
     check_manifest(manifest, folder.name, "scan again")
     place = f"{path}/" if path else ""
@@ -122,7 +123,7 @@ def push_index(
 
 def pull_index(
     name: str,
-    out: Path,
+    out: str | Path,
     *,
     revision: str | None = None,
     path: str | None = None,
@@ -137,6 +138,7 @@ def pull_index(
     import huggingface_hub as hf
 
     _check_names(name, path)
+    out = Path(out)
     with receiving(out) as work, _asking(name, revision, _PULL):
         info = hf.HfApi().dataset_info(name, revision=revision, timeout=SECONDS)
         where: dict[str, Any] = {"repo_type": "dataset", "revision": info.sha}

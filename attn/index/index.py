@@ -14,8 +14,9 @@ from attn.index.manifest import read_manifest
 from attn.index.numbers import HeadNumbers
 
 
-def find_indexes(folder: Path) -> list[Path]:
+def find_indexes(folder: str | Path) -> list[Path]:
     """Folders with a manifest inside ``folder``, the newest first."""
+    folder = Path(folder)
     if not folder.is_dir():
         return []
     found = [path.parent for path in folder.glob(f"*/{MANIFEST}") if path.parent.name[0] != "."]
@@ -46,7 +47,7 @@ class Index(HeadNumbers, ExampleLists):
     """
 
     @classmethod
-    def open(cls, path: Path | str) -> Index:
+    def open(cls, path: str | Path) -> Index:
         """Open an index; raises IndexMissing, IndexMismatch or IndexDamaged."""
         folder = Path(path)
         return cls(folder, read_manifest(folder))

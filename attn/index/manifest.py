@@ -44,6 +44,7 @@ class Manifest:
     documents: int
     windows: int
     short: int  # documents left out: fewer than two tokens
+    repeated: int  # documents whose text an earlier one has
     tokens: int
     rows: int
     ctx: int
@@ -94,6 +95,11 @@ class Manifest:
         return " ".join([*parts, f"--seed {self.seed}", f"--dtype {self.dtype}"])
 
     @property
+    def overlap(self) -> int:
+        """How many positions of a document's later windows, BOS included, the one before has."""
+        return self.ctx - self.stride
+
+    @property
     def end(self) -> int | None:
         """The place of the first document after those scanned; None: the corpus was read whole."""
         return None if self.docs is None else self.skip + self.docs
@@ -112,6 +118,7 @@ def described(
         "fingerprint": documents.fingerprint,
         "documents": documents.documents,
         "windows": documents.windows,
+        "repeated": documents.repeated,
         "tokens": documents.tokens,
         "groups": tuple(documents.groups),
         "metrics": measured.sources,
@@ -203,11 +210,12 @@ def parse_manifest(text: str, folder: Path, remedy: str = "scan again") -> Manif
     return Manifest(**values)
 
 
-def verify(folder: Path) -> None:
+def verify(folder: str | Path) -> None:
     """Read every byte of an index and compare with its manifest.
 
     Raises :class:`IndexDamaged` that names the first damaged or foreign file.
     """
+    folder = Path(folder)
     manifest = verify_files(folder)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

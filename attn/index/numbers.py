@@ -176,13 +176,41 @@ class HeadNumbers(IndexReader):
         counts: np.ndarray = self._heads["attention"][head.layer, head.head]
         return counts.copy()
 
+    @property
+    def none_counted(self) -> str:
+        """Why all numbers are none, in a sentence; empty where a row was counted."""
+        if self.manifest.rows or self._heads["nonfinite"].any():
+            return ""
+        kept = self.manifest
+        most = f"{kept.min_row} tokens{', BOS included' if kept.bos else ''}"
+        return (
+            f"No row was counted: no document is longer than {most}; "
+            f"scan with a lower --min-row or longer texts."
+        )
+
     def warnings(self) -> list[str]:
         """What to know before believing the numbers, in sentences."""
         said = list(self.manifest.notices)
+        if self.none_counted:
+            said.append(self.none_counted)
         if self.manifest.short:
             n = self.manifest.short
             what = "document" if n == 1 else "documents"
             said.append(f"Skipped {n} {what} of fewer than two tokens.")
+        if self.manifest.repeated:
+            n, whole = self.manifest.repeated, self.manifest.documents
+            share = f"{100 * n / whole:.0f} %" if n >= whole / 100 else "under 1 %"
+            verb = "repeats" if n == 1 else "repeat"
+            said.append(
+                f"{n:,} of {whole:,} documents ({share}) {verb} the text of an earlier one."
+            )
+        cut = self.manifest.windows > self.manifest.documents  # into more than one window
+        if cut and self.manifest.overlap < self.manifest.min_row:
+            said.append(
+                f"Windows begin every {self.manifest.stride} tokens, so some rows counted have "
+                f"fewer than {self.manifest.min_row} positions before them in their window: scan "
+                f"with --stride {self.manifest.ctx - self.manifest.min_row} or less."
+            )
         if self.manifest.without_attention:
             layers = self.manifest.without_attention
             some = f"Layers {', '.join(map(str, layers))}" if layers[1:] else f"Layer {layers[0]}"

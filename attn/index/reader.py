@@ -14,10 +14,11 @@ import pyarrow.parquet as pq
 
 from attn.errors import IndexDamaged, QueryError
 from attn.heads import HeadId, Window
-from attn.index.format import DOCUMENTS, HEADS, PAIR_GROUP, VOCABULARY, layer_file
+from attn.index.format import DOCUMENTS, HEADS, PAIR_GROUP, REPEATS, VOCABULARY, layer_file
 from attn.index.manifest import Manifest, footer
 from attn.index.measured import Measured
 from attn.index.query import HeadPairs, array_of
+from attn.index.repeats import Repeats
 
 
 class IndexReader:
@@ -26,8 +27,8 @@ class IndexReader:
     ``path`` the folder, ``manifest`` what was scanned and how. Safe to share between threads.
     """
 
-    def __init__(self, path: Path, manifest: Manifest) -> None:
-        self.path, self.manifest = path, manifest
+    def __init__(self, path: str | Path, manifest: Manifest) -> None:
+        self.path, self.manifest = Path(path), manifest
         self._kept_of = lru_cache(maxsize=64)(self._read_kept)
         self._tokens_of = lru_cache(maxsize=64)(self._read_tokens)
         self._listed_in = lru_cache(maxsize=64)(self._read_listed)
@@ -86,6 +87,10 @@ class IndexReader:
             else array_of(table[name])
             for name in table.column_names
         }
+
+    @cached_property
+    def _repeats(self) -> Repeats:
+        return Repeats.of(self._table(REPEATS, None))
 
     @cached_property
     def _numbers(self) -> dict[str, int]:

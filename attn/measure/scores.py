@@ -18,8 +18,8 @@ LISTS = (
     *(f"band{i}" for i in range(len(BANDS))),
 )  # fmt: skip
 """The lists of pairs that are kept a head: the best by each score, those nearest above average, the
-best pair of each document, a uniform sample of all pairs above average, a uniform sample of all
-rows (with the row's best source), and a uniform sample within each band."""
+best pair of each document (of all its copies, one), a uniform sample of all pairs above average, a
+uniform sample of all rows (with the row's best source), and a uniform sample within each band."""
 
 
 def multiple(pattern: Tensor, visible: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ class Entry:
     """One window to tally: its ids, what its tokens are, and where it belongs.
 
     ``tokens`` the vocabulary's number of each token's text; ``window`` and ``document`` its places;
-    ``key`` a 63-bit hash of the document's text and the window's start.
+    ``key`` a number of its own for every window of the corpus, which samples are drawn by;
+    ``first`` the first of its rows that counts; ``text`` the first document
+    with the same text.
     """
 
     ids: Sequence[int]
@@ -30,13 +32,15 @@ class Entry:
     window: int
     document: int
     key: int
+    first: int
+    text: int
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Windows padded on the right to one width.
 
-    ``ids`` (batch, position); ``lengths``, ``windows``, ``documents`` (batch,); ``tokens`` (batch,
+    ``ids`` (batch, position); ``lengths``, ``windows``, ``texts`` (batch,); ``tokens`` (batch,
     position) the vocabulary's number of each token; ``counted`` (batch, dst) float: 1 in the rows
     that count; ``pair_order`` (batch, dst, src) and ``row_order`` (batch, dst) int64: uniform
     hashes, the order of the samples.
@@ -45,7 +49,7 @@ class Batch:
     ids: Tensor
     lengths: Tensor
     windows: Tensor
-    documents: Tensor
+    texts: Tensor
     tokens: Tensor
     counted: Tensor
     pair_order: Tensor
@@ -53,14 +57,13 @@ class Batch:
     context: Context
 
     @classmethod
-    def make(
-        cls, windows: Sequence[Entry], *, min_row: int, seed: int, device: str = "cpu"
-    ) -> Batch:
-        """Put windows together; rows before ``min_row`` do not count."""
+    def make(cls, windows: Sequence[Entry], *, seed: int, device: str = "cpu") -> Batch:
+        """Put windows together; ``seed`` of the samples."""
         lengths = torch.tensor([len(w.ids) for w in windows])
         width = int(lengths.max())
         position = torch.arange(width)
-        counted = (position >= min_row) & (position < lengths[:, None])
+        first = torch.tensor([w.first for w in windows])
+        counted = (position >= first[:, None]) & (position < lengths[:, None])
         keys = torch.tensor([w.key for w in windows], device=device)
         ids = _padded([w.ids for w in windows], width)
         marks = [[is_punctuation(text) for text in w.texts] for w in windows]
@@ -69,7 +72,7 @@ class Batch:
             ids.to(device),
             lengths.to(device),
             torch.tensor([w.window for w in windows], device=device),
-            torch.tensor([w.document for w in windows], device=device),
+            torch.tensor([w.text for w in windows], device=device),
             _padded([w.tokens for w in windows], width).to(device),
             counted.float().to(device),
             pair_hashes(keys, width, seed),

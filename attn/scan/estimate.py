@@ -25,7 +25,8 @@ import torch
 from attn.corpus.corpus import Corpus, Document
 from attn.errors import ScanError
 from attn.index.documents import read_documents, read_vocabulary
-from attn.index.format import DOCUMENTS, VOCABULARY, layer_file
+from attn.index.format import FROM_CORPUS, VOCABULARY, layer_file
+from attn.index.repeats import Repeats
 from attn.models.session import ModelSession
 from attn.scan.batches import Entry
 from attn.scan.forward_pass import BATCH_TOKENS, batches, scan_batch, tallies_of
@@ -86,7 +87,7 @@ def estimate(
         tokens = round(writer.tokens * times)
         run = _Run(session, plan, folder, tell)
         tell("Writing a layer of an index")
-        return run.estimate(_Words.read(folder), documents, tokens, more)
+        return run.estimate(_Words.read(folder, writer.tokens), documents, tokens, more)
 
 
 class _Read:
@@ -133,14 +134,15 @@ class _Words:
     counts: np.ndarray
 
     @classmethod
-    def of(cls, counts: Sequence[float]) -> _Words:
+    def of(cls, counts: Sequence[float] | np.ndarray) -> _Words:
         """From the counts themselves."""
         return cls(np.array(counts, np.float64))
 
     @classmethod
-    def read(cls, folder: Path) -> _Words:
-        """From vocabulary.parquet."""
-        return cls.of(pq.read_table(folder / VOCABULARY, columns=["count"])["count"].to_pylist())
+    def read(cls, folder: Path, tokens: int) -> _Words:
+        """From vocabulary.parquet, scaled to the ``tokens`` of all windows, which may overlap."""
+        counts = pq.read_table(folder / VOCABULARY, columns=["count"])["count"].to_numpy()
+        return cls.of(counts * (tokens / counts.sum()))
 
     @property
     def tokens(self) -> float:
@@ -194,7 +196,10 @@ class _Run:
         self._session, self._plan, self._folder = session, plan, folder
         numbers = {text: i for i, text in enumerate(read_vocabulary(folder))}
         records = islice((record for some in read_documents(folder) for record in some), _WINDOWS)
-        entries = [entry_of(record, place, numbers) for place, record in enumerate(records)]
+        repeats = Repeats.read(folder)
+        entries = [
+            entry_of(record, place, numbers, repeats, plan) for place, record in enumerate(records)
+        ]
         tokens = torch.tensor(sorted({token for entry in entries for token in entry.tokens}))
         self._tallies, self._vocabulary = tallies_of(session, plan, len(numbers)), len(numbers)
         random.Random(0).shuffle(entries)
@@ -249,7 +254,7 @@ class _Run:
             }
         now, then = self._rows(part, self._words, self.tokens), self._rows(part, words, tokens)
         layer = sum(weight * then[kind] / max(now[kind], 1) for kind, weight in weights.items())
-        texts = sum((self._folder / name).stat().st_size for name in (DOCUMENTS, VOCABULARY))
+        texts = sum((self._folder / name).stat().st_size for name in FROM_CORPUS)
         size = layer * layers + texts * tokens / words.tokens + _HEAD * layers * session.n_heads
         pace = self.timed / self.seconds
         return Estimate(

@@ -9,6 +9,7 @@ import torch
 
 from attn.errors import ScanError
 from attn.index.documents import DocumentWriter, read_vocabulary
+from attn.index.repeats import Repeats
 from attn.models.interface import Reading
 from attn.models.session import ModelSession
 from attn.scan.batches import Batch, Entry
@@ -27,13 +28,14 @@ def scan_shards(
     """Run the model over documents.parquet, a shard at a time, but for what is done already."""
     shards, numbers = Shards(work), {text: i for i, text in enumerate(read_vocabulary(work))}
     tallies = tallies_of(session, plan, len(numbers))
+    repeats = Repeats.read(work)
     clock = Clock(documents.documents, report)
     size = BATCH_TOKENS
     for number, windows in windows_by_shard(work, plan.shard):
         done = {record.document for _, record in windows}
         found = shards.committed(number)
         if not found:
-            entries = [entry_of(record, place, numbers) for place, record in windows]
+            entries = [entry_of(record, place, numbers, repeats, plan) for place, record in windows]
             size = _scan_shard(session, plan, tallies, len(numbers), entries, size, clock)
             shards.commit(number, [tally.finish(number) for tally in tallies])
         clock.shard_done(len(done), found=found)
@@ -94,7 +96,7 @@ def scan_batch(
     session: ModelSession, plan: Plan, tallies: list[LayerTally], entries: list[Entry]
 ) -> None:
     """Run the model over windows and tally every layer's pattern."""
-    batch = Batch.make(entries, min_row=plan.min_row, seed=plan.seed, device=session.device)
+    batch = Batch.make(entries, seed=plan.seed, device=session.device)
 
     def reduce(reading: Reading) -> None:
         tallies[reading.layer].add(reading.pattern, reading.visible, batch, reading.norms)

@@ -26,6 +26,7 @@ from attn.index.format import (
     layer_file,
     options,
 )
+from attn.index.repeats import Repeats
 from attn.measure.scores import LISTS
 from attn.scan.partials import Best, LayerPart, Pairs, Table
 from attn.scan.sort_keys import MOST, descending, hashes_of, pack, unpack
@@ -33,12 +34,16 @@ from attn.scan.sort_keys import MOST, descending, hashes_of, pack, unpack
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Where each window of a corpus is, (window,): its document, start, length and hash key."""
+    """Where each window of a corpus is, (window,): its document, start, length and hash key.
+
+    ``text`` the first document that has its document's text.
+    """
 
     document: np.ndarray
     start: np.ndarray
     length: np.ndarray
     key: np.ndarray
+    text: np.ndarray
 
     @classmethod
     def read(cls, folder: Path) -> Windows:
@@ -48,7 +53,10 @@ class Windows:
             for records in read_documents(folder)
             for record in records
         ]
-        return cls(*(np.array(column, np.int64) for column in zip(*rows, strict=True)))
+        document, start, length, key = (
+            np.array(column, np.int64) for column in zip(*rows, strict=True)
+        )
+        return cls(document, start, length, key, Repeats.read(folder).texts(document))
 
 
 def write_layer(
@@ -162,9 +170,9 @@ def head_counts(folder: Path, layer: int, heads: int) -> dict[str, np.ndarray]:
 class Frame:
     """How the numbers of an index translate into those of a larger one.
 
-    ``windows`` its own; ``first`` the number of its first window there; ``renumber`` (token,) its
-    tokens' numbers there, of ``vocabulary``; ``seed`` of the samples; ``width``
-    of a row; ``shards`` what it covers.
+    ``windows`` its own, with the texts of the larger one; ``first`` the number of its
+    first window there; ``renumber`` (token,) its tokens' numbers there, of ``vocabulary``; ``seed``
+    of the samples; ``width`` of a row; ``shards`` what it covers.
     """
 
     windows: Windows
@@ -245,7 +253,7 @@ def _kept(table: pa.Table, head: int, heads: int, frame: Frame) -> Pairs:
     for i, row in enumerate(table["row"]):
         values = torch.from_numpy(row.values.to_numpy().copy())
         rows[i, : len(values)] = values
-    document = torch.from_numpy(table["document"].to_numpy().copy())
+    text = torch.from_numpy(frame.windows.text)[window]
     token = torch.from_numpy(frame.renumber[table["token"].to_numpy()])
     parts = []
     for kind, name in enumerate(LISTS):
@@ -259,7 +267,7 @@ def _kept(table: pa.Table, head: int, heads: int, frame: Frame) -> Pairs:
                 group,
                 order[some],
                 place[some],
-                document[some],
+                text[some],
                 token[some],
                 multiple[some],
                 attention[some],

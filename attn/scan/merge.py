@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from attn.index.documents import DocumentWriter, read_documents, read_vocabulary
 from attn.index.folder import index_folder, publish, ready
 from attn.index.index import Index
 from attn.index.manifest import Manifest, described, verify_files
+from attn.index.repeats import Repeats
 from attn.scan.index_writer import write_index
 from attn.scan.layer_files import Frame, Windows, head_counts, read_layer
 from attn.scan.partials import LayerPart, Limits, merge
 
 _OWN = (
-    "identity", "fingerprint", "documents", "windows", "tokens", "groups", "files", "rows",
-    "skip", "docs", "short", "notices", "corpus",
+    "identity", "fingerprint", "documents", "windows", "repeated", "tokens", "groups", "files",
+    "rows", "skip", "docs", "short", "notices", "corpus",
 )  # fmt: skip
 """What differs between parts; everything else of their manifests must be the same. A corpus may
 lie in another folder of another machine, but its name is the same."""
@@ -41,12 +42,13 @@ class _Piece:
         return read_layer(index.path, layer, counts, index.uniform(layer), self.frame)
 
 
-def merge_indexes(paths: Sequence[Path], out: Path) -> Path:
+def merge_indexes(paths: Sequence[str | Path], out: str | Path) -> Path:
     """Merge indexes of parts of one corpus and return the folder of the whole, inside ``out``.
 
     The parts are made by ``scan --skip N --docs M``, with N and M multiples of ``--shard``. Raises
     :class:`IndexMismatch` for parts of different scans, :class:`ScanError` for gaps and overlaps.
     """
+    out = Path(out)
     indexes = sorted((Index.open(path) for path in paths), key=lambda i: i.manifest.skip)
     _check(indexes)
     for index in indexes:  # what is read below has no checksums of its own
@@ -56,7 +58,7 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=".index-", dir=out) as temporary:
         work = Path(temporary) / "index"
         work.mkdir()
-        writer = DocumentWriter(work, manifests[0].min_row)
+        writer = DocumentWriter(work, manifests[0].min_row, manifests[0].overlap)
         for index in indexes:
             for records in read_documents(index.path):
                 for record in records:
@@ -67,7 +69,7 @@ def merge_indexes(paths: Sequence[Path], out: Path) -> Path:
         folder = out / index_folder(values)
         if ready(folder):
             return folder
-        pieces = _pieces(indexes, read_vocabulary(work))
+        pieces = _pieces(indexes, read_vocabulary(work), Repeats.read(work))
         first = manifests[0]
         limits = Limits(first.top, first.sample, first.band, first.per_token, first.write)
 
@@ -127,13 +129,15 @@ def _values(manifests: Sequence[Manifest]) -> dict[str, Any]:
     }
 
 
-def _pieces(indexes: Sequence[Index], vocabulary: list[str]) -> list[_Piece]:
+def _pieces(indexes: Sequence[Index], vocabulary: list[str], repeats: Repeats) -> list[_Piece]:
     numbers = {text: number for number, text in enumerate(vocabulary)}
     pieces, first = [], 0
     for number, index in enumerate(indexes):
         manifest = index.manifest
         renumber = np.array([numbers[text] for text in read_vocabulary(index.path)], np.int64)
         windows = Windows.read(index.path)
+        # A text's first document in the whole may be in an earlier part.
+        windows = replace(windows, text=repeats.texts(windows.document))
         frame = Frame(
             windows,
             first,

@@ -49,14 +49,15 @@ class Pairs:
     """Pairs in lists, one entry a pair and list. All tensors share their first dimension.
 
     ``group`` list * heads + head; ``order`` smaller is better; ``place`` the packed (window, dst,
-    src); ``document``; ``token`` the vocabulary's number of the source; ``multiple``,
-    ``attention``, ``write`` float32 (NaN where it is not computed); ``rows`` (pair, src) float16.
+    src); ``text`` the first document with the pair's text; ``token`` the vocabulary's number of
+    the source; ``multiple``, ``attention``, ``write`` float32 (NaN where it is not computed);
+    ``rows`` (pair, src) float16.
     """
 
     group: Tensor
     order: Tensor
     place: Tensor
-    document: Tensor
+    text: Tensor
     token: Tensor
     multiple: Tensor
     attention: Tensor
@@ -85,14 +86,14 @@ class Pairs:
 
     def best(self, limits: Tensor) -> Pairs:
         """The best of every group, sorted by group and rank; ``limits`` (group,)."""
-        some = self._one_a_document(len(limits) // len(LISTS))
+        some = self._one_a_text(len(limits) // len(LISTS))
         found = best(self.group[some], self.order[some], self.place[some], limits)
         return self.take(some[found])
 
-    def _one_a_document(self, n_heads: int) -> Tensor:
-        """All but the pairs that another of their document and head leaves behind."""
+    def _one_a_text(self, n_heads: int) -> Tensor:
+        """All but those of ``by_document`` that are not the best of their text and head."""
         mine = (self.group // n_heads == BY_DOCUMENT).nonzero()[:, 0]
-        _, owner = torch.unique((self.document[mine] << 20) | self.group[mine], return_inverse=True)
+        _, owner = torch.unique((self.text[mine] << 20) | self.group[mine], return_inverse=True)
         kept = torch.ones(len(self), dtype=torch.bool, device=self.group.device)
         if len(mine) and int(owner.max()) < len(mine) - 1:
             first = first_of_each(owner, self.order[mine], self.place[mine])

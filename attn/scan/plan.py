@@ -19,7 +19,8 @@ class Plan:
     the first source out of the lists; ``band`` pairs kept at random of each band of attention;
     ``per_token`` pairs kept of each source token, 0 for none; ``write`` whether write scores are
     kept; ``all_windows`` whether the rest of a long document is scanned too, in windows that begin
-    every ``stride`` tokens (None: one after the other); ``shard`` documents done at a time.
+    every ``stride`` tokens (None: so many that every row counted has ``min_row`` positions before
+    it in its window); ``shard`` documents done at a time.
     """
 
     ctx: int = 128
@@ -46,7 +47,9 @@ class Plan:
             raise ScanError(f"The tokenizer of {session.name} has no BOS token: use --no-bos.")
         bos = session.has_bos if self.bos is None else self.bos
         room = self.ctx - int(bos)
-        stride = room if self.stride is None else self.stride
+        stride = self.stride
+        if stride is None:  # windows that overlap: every row has min_row positions before it
+            stride = min(room, self.ctx - self.min_row) if self.all_windows else room
         if not 1 <= stride <= room:
             raise ScanError(
                 f"--stride is 1 to {room}: a window of {self.ctx} tokens holds so many."
@@ -70,6 +73,12 @@ class Plan:
             raise ScanError("--stride goes with --windows all.")
         if skip % self.shard:
             raise ScanError(f"--skip is a multiple of --shard, which is {self.shard} documents.")
+
+    @property
+    def overlap(self) -> int:
+        """How many positions of a document's later windows, BOS included, the one before has."""
+        assert self.stride is not None  # after check
+        return self.ctx - self.stride
 
     @property
     def limits(self) -> Limits:

@@ -23,7 +23,7 @@ from attn.config import settings
 from attn.corpus.corpus import Corpus
 from attn.index.documents import DocumentWriter
 from attn.index.folder import index_folder, publish, ready
-from attn.index.format import DOCUMENTS, VOCABULARY
+from attn.index.format import FROM_CORPUS
 from attn.index.manifest import described
 from attn.index.measured import Measured
 from attn.measure.random_tokens import measure_random
@@ -45,7 +45,7 @@ def scan(
     plan: Plan | None = None,
     *,
     skip: int = 0,
-    out: Path | None = None,
+    out: str | Path | None = None,
     progress: Report | None = None,
 ) -> Path:
     """Scan a corpus and return the folder of its index, inside ``out`` or the settings' folder.
@@ -66,7 +66,7 @@ def scan(
     plan = plan or Plan()
     plan.check_numbers(skip)
     plan = plan.check(session)
-    parent = out or settings().indexes
+    parent = settings().indexes if out is None else Path(out)
     report = progress or (lambda _: None)
     with failing_in_words(parent):
         parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def _assemble(
 ) -> None:
     """Merge all shards into an index."""
     index.mkdir()
-    for name in (DOCUMENTS, VOCABULARY):
+    for name in FROM_CORPUS:
         shutil.copyfile(work / name, index / name)
     shards, numbers = Shards(work), [number for number, _ in windows_by_shard(work, plan.shard)]
 

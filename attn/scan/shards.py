@@ -3,6 +3,7 @@
     .scan-<identity>/             one scan, of whoever makes this index; removed when it is made
         documents.parquet         what there is to scan
         vocabulary.parquet
+        repeats.parquet
         shards/00000.safetensors  all layers of one fixed range of documents
         shards/00000.json         its size and SHA-256: the shard is committed
 
@@ -29,7 +30,7 @@ from safetensors.numpy import save_file
 
 from attn.errors import ScanError
 from attn.files import sha256, sync
-from attn.index.format import DOCUMENTS, VOCABULARY
+from attn.index.format import FROM_CORPUS
 from attn.scan.partials import LayerPart, from_tensors, to_tensors
 
 READING = ".read-"  # how a folder's name begins while a corpus is read into it
@@ -129,7 +130,7 @@ def take_over(fresh: Path, work: Path) -> None:
         os.rename(fresh, work)
     except OSError:
         # These files are the same, if they are whole there, and nobody minds that they change.
-        for name in (DOCUMENTS, VOCABULARY):
+        for name in FROM_CORPUS:
             with contextlib.suppress(FileNotFoundError):  # the other scan has ended just now
                 os.replace(fresh / name, work / name)
     for left in work.glob("index-*"):  # of a scan that was killed, unless it is at work

@@ -67,8 +67,8 @@ def _salt(keys: Tensor, seed: int) -> Tensor:
 def pair_hashes(keys: Tensor, width: int, seed: int) -> Tensor:
     """(window, dst, src) int64 in [0, 2^31): a hash of (seed, window, dst, src).
 
-    ``keys`` (window,) int64: a hash of the document's text and of where the window begins in it;
-    the same pair of the same text has the same hash in every corpus.
+    ``keys`` (window,) int64: a number for each window, made of its document's place in the corpus
+    and its start (:attr:`attn.index.documents.Record.key`), so copies of a text differ.
     """
     position = torch.arange(width, device=keys.device, dtype=torch.int64)
     pair = position[:, None] * 65536 + position[None, :]

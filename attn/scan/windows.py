@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from attn.corpus.corpus import Corpus
 from attn.errors import EmptyCorpus
 from attn.heads import Tokens
-from attn.index.documents import DocumentWriter, Record, read_documents
+from attn.index.documents import DocumentWriter, Record, first_row, read_documents
+from attn.index.repeats import Repeats
 from attn.models.session import ModelSession
 from attn.scan.batches import Entry
 from attn.scan.plan import Plan
@@ -24,7 +27,7 @@ def tokenize(
 
     Returns their writer, and how many documents were too short.
     """
-    start, writer, short = time.monotonic(), DocumentWriter(work, plan.min_row), 0
+    start, writer, short = time.monotonic(), DocumentWriter(work, plan.min_row, plan.overlap), 0
     for document in corpus:
         if document.place < skip:
             continue
@@ -60,15 +63,16 @@ def _windows(session: ModelSession, text: str, plan: Plan) -> Iterator[tuple[int
             yield 0, tokens
         return
     whole, first = session.encode(text, plan.bos), int(bool(plan.bos))
+    if len(whole) < 2:
+        return
     room, n = plan.ctx - first, len(whole) - first
     assert plan.stride is not None
-    for begin in range(0, max(n, 1), plan.stride):
+    for begin in range(0, n, plan.stride):
         if begin and begin - plan.stride + room >= n:  # the window before reached the end
             return
         places = [*range(first), *range(first + begin, first + min(begin + room, n))]
-        if len(places) >= 2:
-            texts = tuple(whole.texts[i] for i in places)
-            yield begin, Tokens(whole.ids[places], texts, begin + room < n)
+        texts = tuple(whole.texts[i] for i in places)
+        yield begin, Tokens(whole.ids[places], texts, begin + room < n)
 
 
 def windows_by_shard(work: Path, size: int) -> Iterator[tuple[int, list[tuple[int, Record]]]]:
@@ -78,7 +82,11 @@ def windows_by_shard(work: Path, size: int) -> Iterator[tuple[int, list[tuple[in
         yield number, list(some)
 
 
-def entry_of(record: Record, place: int, numbers: dict[str, int]) -> Entry:
+def entry_of(
+    record: Record, place: int, numbers: dict[str, int], repeats: Repeats, plan: Plan
+) -> Entry:
     """A window to tally: the ``place``-th; ``numbers`` token text → its number."""
     tokens = [numbers[text] for text in record.texts]
-    return Entry(record.ids, record.texts, tokens, place, record.document, record.key)
+    first = first_row(record.start, plan.min_row, plan.overlap)
+    text = int(repeats.texts(np.array([record.document]))[0])
+    return Entry(record.ids, record.texts, tokens, place, record.document, record.key, first, text)

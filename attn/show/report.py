@@ -109,12 +109,12 @@ def report(index: Index, head: HeadId | str, *, n: int = 10, seed: int = 0) -> s
     return html_page.page(title, "\n".join(parts), figures)
 
 
-def write(index: Index, head: HeadId, file: Path, *, n: int = 10, seed: int = 0) -> Path:
+def write(index: Index, head: HeadId, file: str | Path, *, n: int = 10, seed: int = 0) -> Path:
     """Write a report into a file, replacing one that is there, and return the file.
 
     Raises SharingError where it cannot be written, else what :func:`report` raises.
     """
-    page = report(index, head, n=n, seed=seed)
+    page, file = report(index, head, n=n, seed=seed), Path(file)
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     with writing_to(file):
         try:

@@ -24,7 +24,7 @@ from attn.measure.scores import BANDS
 from attn.show.report import report
 from tests.conftest import contents
 
-FIELDS = ["layer", "head", "document", "dst", "src", "token", "multiple", "attention"]
+FIELDS = ["layer", "head", "document", "dst", "src", "token", "multiple", "attention", "start"]
 
 
 class Done(NamedTuple):
@@ -100,6 +100,40 @@ def test_reverse_begins_nearest_above_average(index: Path) -> None:
     multiples = [r["multiple"] for r in lines("top", index, "L0H0", "--reverse", "--json")]
     assert all(m > 1 for m in multiples)  # type: ignore[operator]
     assert multiples == sorted(multiples)  # type: ignore[type-var]
+
+
+def test_a_corpus_of_short_texts_says_that_nothing_was_counted(
+    tiny_gpt2: Path, tmp_path: Path
+) -> None:
+    texts = tmp_path / "short.txt"
+    texts.write_text("the cat sat\na dog\n", encoding="utf-8")
+    scanned = attn("scan", "--model", tiny_gpt2, "--corpus", texts, "--ctx", 32, "--out", tmp_path)
+    assert scanned.returncode == 0
+    sentence = "No row was counted: no document is longer than 10 tokens;"
+    assert scanned.stderr.count(sentence) == 1
+    done = attn("heads", scanned.stdout.strip(), "-n", 2)
+    assert (done.returncode, done.stdout.count("nan")) == (0, 2)
+    assert done.stderr.startswith(sentence)
+    assert done.stderr.count("\n") == 1
+    assert attn("heads", scanned.stdout.strip(), "--json", "-n", 2).stdout.count("null") == 2
+
+
+def test_heads_of_other_texts_say_nothing(index: Path) -> None:
+    assert attn("heads", index).stderr == ""
+
+
+def test_repeated_texts_are_named(tiny_gpt2: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    line = "the cat sat on the mat and the dog sat on the mat and the cat sat there"
+    texts.write_text(f"one two three {line}\n" + f"{line}\n" * 200, encoding="utf-8")
+    out = tmp_path / "out"
+    scanned = attn("scan", "--model", tiny_gpt2, "--corpus", texts, "--ctx", 32, "--out", out)
+    assert "199 of 201 documents (99 %) repeat the text of an earlier one." in scanned.stderr
+    folder = scanned.stdout.strip()
+    done = attn("top", folder, "L0H0", "--one-per-document")
+    assert len(done.stdout.splitlines()) == 3
+    assert done.stdout.count("  (and 199 more of the same text)\n") == 1
+    assert len(lines("top", folder, "L0H0", "--one-per-document", "--json")) == 2
 
 
 def test_random_repeats_with_its_seed(index: Path) -> None:

@@ -328,7 +328,7 @@ class TestQuestions:
             record = json.loads(json.dumps(example.record()))
             kinds = {name: type(value) for name, value in record.items()}
             assert kinds == {
-                **dict.fromkeys(("layer", "head", "document", "dst", "src"), int),
+                **dict.fromkeys(("layer", "head", "document", "dst", "src", "start"), int),
                 "token": str,
                 "multiple": float,
                 "attention": float,

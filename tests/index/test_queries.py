@@ -78,7 +78,8 @@ def check(found: Scanned, head: HeadId, filters: dict[str, Any], n: int) -> int:
         assert ranking.pairs == found.index.pairs(head)
         assert ranking.kept >= len(ranking.examples)
         if one:
-            assert len({e.document for e in ranking.examples}) == len(ranking.examples)
+            texts = {found.text(e).first for e in ranking.examples}
+            assert len(texts) == len(ranking.examples)
         if "distance" in filters and ranking.matching is None:
             assert ranking.kept < len(found.pairs(head))
         elif len(sides) == 1 or "distance" in filters:
@@ -250,11 +251,11 @@ def test_windows_of_a_document_are_one_document(
         ranking = found.index.top(head, 10**6, one_per_document=True)
         best: dict[int, float] = {}
         for pair in found.pairs(head):
-            best[pair.document] = max(best.get(pair.document, 0.0), pair.multiple)
+            best[pair.text] = max(best.get(pair.text, 0.0), pair.multiple)
         assert len({e.document for e in ranking.examples}) == len(ranking.examples)
         for example in ranking.examples:
-            assert example.multiple == pytest.approx(best[example.document], rel=NEAR)
+            assert example.multiple == pytest.approx(best[found.text(example).first], rel=NEAR)
             later += example.start > 0
         sure = {document for document, multiple in best.items() if multiple > 1 + NEAR}
-        assert sure <= {e.document for e in ranking.examples}
+        assert sure <= {found.text(e).first for e in ranking.examples}
     assert later

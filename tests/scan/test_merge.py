@@ -107,6 +107,23 @@ class TestEqualsOneScan:
         assert len(every) == 7
         assert contents(merge_indexes(every, tmp_path / "merged")) == contents(cut(BASE))
 
+    @pytest.mark.parametrize("name", ["base", "windows that overlap"])
+    def test_of_parts_that_repeat_texts(self, cut: Cut, tmp_path: Path, name: str) -> None:
+        """Eight texts and 20 copies of a long one, which every part has some of."""
+        file = tmp_path / "copies.txt"
+        texts = [t for t in DOCUMENTS if len(t) > 9]
+        long = texts[6]
+        file.write_text("\n".join([*texts[:4], *[long] * 10, *texts[4:], *[long] * 10]), "utf-8")
+        whole = cut(PLANS[name], file=file)
+        merged = merge_indexes(parts(cut, PLANS[name], 6, 16, file=file), tmp_path / "merged")
+        assert contents(merged) == contents(whole)
+        index = Index.open(merged)
+        assert index.manifest.repeated == 21
+        for head in HEADS:  # the list itself has one pair of each text
+            examples = index.top(head, 7, one_per_document=True).examples
+            assert len(examples) == 7
+            assert len({index.window(e.document).id for e in examples}) == 7
+
     def test_of_a_single_part(self, cut: Cut, tmp_path: Path) -> None:
         whole = cut(BASE)
         assert contents(merge_indexes([whole], tmp_path / "merged")) == contents(whole)
@@ -129,6 +146,7 @@ class TestEqualsOneScan:
             "Skipped 2 of 15 rows: 1 empty, 1 without text in 'text'.",
             "Unreadable characters stand as \ufffd in 1 of 15 rows.",
             "Skipped 2 documents of fewer than two tokens.",
+            "1 of 11 documents (9 %) repeats the text of an earlier one.",
         ]
         assert merged.manifest.short == 2
 

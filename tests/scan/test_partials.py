@@ -30,11 +30,20 @@ def make(seed: int, limits: Limits) -> list[LayerPart]:
                 tokens = draw.integers(0, VOCABULARY, int(draw.integers(2, WIDTH + 1))).tolist()
                 key = document * 1000 + start
                 entries.append(
-                    Entry(tokens, [str(t) for t in tokens], tokens, window, document, key)
+                    Entry(
+                        tokens,
+                        [str(t) for t in tokens],
+                        tokens,
+                        window,
+                        document,
+                        key,
+                        1,
+                        document // 2,
+                    )
                 )
                 window += 1
         tally.start(torch.tensor(sorted({t for entry in entries for t in entry.tokens})))
-        batch = Batch.make(entries, min_row=1, seed=seed)
+        batch = Batch.make(entries, seed=seed)
         n = batch.ids.shape[1]
         pattern = np.tril(draw.integers(0, 4, (len(entries), HEADS, n, n))) + np.eye(n)
         pattern = torch.tensor(pattern / pattern.sum(-1, keepdims=True)).float()
@@ -114,23 +123,21 @@ def test_taken_apart_and_put_together(made: tuple[int, Limits]) -> None:
 @often
 @given(some_parts)
 def test_what_is_kept_is_the_best_of_all(made: tuple[int, Limits]) -> None:
-    """By brute force over the parts' lists: groups, ties, one a document, and the limits."""
+    """By brute force over the parts' lists: groups, ties, one a text, and the limits."""
     seed, limit = made
     parts = make(seed, limit)
     whole = merge(parts, limit)
     groups: dict[int, dict[int, tuple[int, int]]] = {}
     for part in parts:
         kept = part.kept
-        for group, order, place, document in zip(
-            *(t.tolist() for t in (kept.group, kept.order, kept.place, kept.document)), strict=True
+        for group, order, place, text in zip(
+            *(t.tolist() for t in (kept.group, kept.order, kept.place, kept.text)), strict=True
         ):
-            groups.setdefault(group, {})[place] = (order, document)
+            groups.setdefault(group, {})[place] = (order, text)
     wanted = []
     for group in sorted(groups):
         name, seen = LISTS[group // HEADS], set()
-        ranked = sorted(
-            (order, place, document) for place, (order, document) in groups[group].items()
-        )
+        ranked = sorted((order, place, text) for place, (order, text) in groups[group].items())
         if name == "by_document":
             ranked = [entry for entry in ranked if not (entry[2] in seen or seen.add(entry[2]))]
         wanted += [(group, order, place) for order, place, _ in ranked[: limit.of(name)]]

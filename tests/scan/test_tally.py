@@ -37,11 +37,13 @@ DIFFERENT = [20, 21, 22, 23, 24]
 SHOWN = ["<s>", "Un", "believ", "able", ",", " said", " she", ".\n", "x2", "y", "\n"]
 
 
-def entries(ids: list[list[int]], places: list[int], keys: list[int] | None = None) -> list[Entry]:
+def entries(
+    ids: list[list[int]], places: list[int], min_row: int, keys: list[int] | None = None
+) -> list[Entry]:
     """One window a document, its place in the corpus for both; every id is a token of its own."""
     keys = keys or [77 + place for place in places]
     return [
-        Entry(row, [str(i) for i in row], row, place, place, key)
+        Entry(row, [str(i) for i in row], row, place, place, key, min_row, place)
         for row, place, key in zip(ids, places, keys, strict=True)
     ]
 
@@ -57,7 +59,7 @@ def tally_of(
     n = len(ids)
     shown = shown or [str(i) for i in ids]
     tally = LayerTally(len(pattern), n, 200, Limits(write=norms is not None))
-    batch = Batch.make([Entry(ids, shown, ids, 0, 0, 7)], min_row=min_row, seed=0)
+    batch = Batch.make([Entry(ids, shown, ids, 0, 0, 7, min_row, 0)], seed=0)
     weights = None if norms is None else torch.tensor(norms, dtype=torch.float32)[None]
     values = torch.tensor(pattern, dtype=torch.float32)[None]
     tally.add(values, torch.arange(1, n + 1)[None], batch, weights)
@@ -89,7 +91,7 @@ class TestSums:
         shown = [SHOWN[i] for i in draw.integers(0, len(SHOWN), n)]
         pattern = random_heads(draw, 3, n)
         tally = tally_of(pattern, ids, shown, min_row=min_row)
-        batch = Batch.make([Entry(ids, shown, ids, 0, 0, 7)], min_row=min_row, seed=0)
+        batch = Batch.make([Entry(ids, shown, ids, 0, 0, 7, min_row, 0)], seed=0)
         told, checked = sums_of(tally), 0
         for name, metric in METRICS.items():
             if metric.kind in ("rows", "pairs", "offsets"):
@@ -100,7 +102,7 @@ class TestSums:
         assert checked == len(ROW_METRICS)
 
     def test_metrics_that_are_no_mean_over_rows_say_so(self) -> None:
-        batch = Batch.make([Entry([1], ["a"], [1], 0, 0, 7)], min_row=0, seed=0)
+        batch = Batch.make([Entry([1], ["a"], [1], 0, 0, 7, 0, 0)], seed=0)
         for name in ("spread", "entropy_share", "prefix_matching", "induction_random"):
             with pytest.raises(ValueError, match=name):
                 of_rows(METRICS[name], torch.ones(1, 1, 1, 1), batch.context)
@@ -236,7 +238,7 @@ class TestMeans:
         """One head over one padded batch; padding is filled with what would be noticed."""
         width = max(map(len, ids))
         tally = LayerTally(1, width, 200, Limits(limit, limit, limit), skip_first=skip_first)
-        batch = Batch.make(entries(ids, places or list(range(len(ids)))), min_row=min_row, seed=0)
+        batch = Batch.make(entries(ids, places or list(range(len(ids))), min_row), seed=0)
         padded = torch.full((len(ids), 1, width, width), 1 / width)
         for row, pattern in enumerate(patterns):
             n = len(pattern)
@@ -334,7 +336,7 @@ class TestMeans:
             for part in split:
                 width = 31
                 tally = LayerTally(1, width, 200, limits)
-                batch = Batch.make(entries([ids[i] for i in part], part), min_row=5, seed=0)
+                batch = Batch.make(entries([ids[i] for i in part], part, 5), seed=0)
                 n = batch.ids.shape[1]
                 padded = torch.zeros(len(part), 1, n, n)
                 for row, i in enumerate(part):
@@ -371,7 +373,7 @@ class TestSampleIsUniform:
         counts: dict[str, Counter[int]] = {name: Counter() for name in totals}
         for seed in range(seeds):
             tally = LayerTally(1, n, 200, limits)
-            batch = Batch.make(entries(ids, [0, 1, 2], keys), min_row=4, seed=seed)
+            batch = Batch.make(entries(ids, [0, 1, 2], 4, keys), seed=seed)
             tally.add(pattern.expand(3, 1, n, n).clone(), torch.arange(1, n + 1)[None], batch)
             lists = tally.finish(0).kept
             for name, count in counts.items():

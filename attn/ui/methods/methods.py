@@ -71,10 +71,19 @@ RANKINGS = """
   the earlier document, destination and source first.
 - **Reversed**: the pairs nearest above average, the lowest multiple over 1 first.
 - **Random**: drawn evenly, without replacement, from all pairs above average; the seed decides.
-- **One per document**: the best pair of each document.
+- **One per document**: the best pair of each document. Documents of the same text count as one.
+  Every example of a repeated text says how many more documents have it.
 - A **source token** filter by multiple is exact over the whole corpus: the index keeps the best
   pairs of every source token. Other filters look among the examples that it keeps, and say so.
 - **Bands**: drawn evenly from the pairs whose attention is below 1/16, then 1/8, 1/4, 1/2 and 1.
+- **Long documents**, scanned to their end, are cut into windows that begin every `stride` tokens.
+  The first window counts its rows from `min_row` on; a later one counts the rows that the window
+  before did not have, as perplexity with a stride does. So each row of a document, and each pair,
+  counts once, at any stride. Unless the scan named a stride, windows overlap so far that every row
+  counted has `min_row` positions before it in its window, BOS included. With a longer stride some
+  have fewer, down to none where windows do not overlap; the index then says so.
+- **Samples** are drawn by a document's place in the corpus, so copies of a text are drawn one by
+  one and hold their share of a sample, no more.
 - **Token tables** count every row of the corpus; the first position is left out of them.
 """
 

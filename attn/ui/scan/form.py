@@ -50,8 +50,8 @@ HELP = {
     "token exact, and about half of the index; 0 keeps none.",
     "write": "Also rank pairs by attention times the length of what the source's value writes "
     "(`--scores`).",
-    "all": "Scan long documents to their end, one window after the other, not just their start "
-    "(`--windows all`).",
+    "all": "Scan long documents to their end, in windows that overlap, not just their start "
+    "(`--windows all`). Each row counts once.",
     "dtype": "The numbers that the model computes with (`--dtype`). bfloat16 is faster on some "
     "machines; the README says what it changes.",
 }
