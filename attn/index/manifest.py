@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from attn.errors import IndexDamaged, IndexMismatch, IndexMissing
 from attn.files import sha256, sync
 from attn.index.documents import DocumentWriter
-from attn.index.format import FORMAT, MANIFEST
+from attn.index.format import AFFECTED, FORMAT, MANIFEST
 from attn.index.measured import Measured
 
 
@@ -67,11 +67,6 @@ class Manifest:
     files: Mapping[str, FileRecord]
     format: int = FORMAT
     metrics: tuple[str, ...] = ()  # those that the scan's user added, with a hash of their code
-
-    def values(self) -> dict[str, Any]:
-        """The manifest as it is written: without added metrics where there are none."""
-        values = asdict(self)
-        return values if self.metrics else {k: v for k, v in values.items() if k != "metrics"}
 
     @property
     def about(self) -> dict[str, str]:
@@ -138,7 +133,7 @@ def write_manifest(folder: Path, **values: Any) -> Manifest:
         sync(folder / name)
     manifest = Manifest(files=files, **values)
     temporary = folder / f".{MANIFEST}"
-    temporary.write_text(sealed(manifest.values()))
+    temporary.write_text(sealed(asdict(manifest)))
     sync(temporary)
     os.replace(temporary, folder / MANIFEST)
     return manifest
@@ -188,16 +183,17 @@ def parse_manifest(text: str, folder: Path, remedy: str = "scan again") -> Manif
     found = values.get("format") if isinstance(values, dict) else None
     if found != FORMAT:
         raise IndexMismatch(
-            f"The index {folder.name} has format {found}, this version reads {FORMAT}: scan again."
+            f"The index {folder.name} has format {found}, this version reads {FORMAT}: "
+            f"{AFFECTED.get(found, '')}scan again."
         )
     if values.pop("seal", None) is None or sealed(values) != text:
         raise IndexDamaged(f"The manifest of {folder} is broken: {remedy}.")
     wanted = {field.name for field in fields(Manifest)}
-    if set(values) | {"metrics"} != wanted:
+    if set(values) != wanted:
         raise IndexDamaged(f"The manifest of {folder} lacks or adds fields: {remedy}.")
     try:
         for name in ("notices", "groups", "without_attention", "metrics"):
-            values[name] = tuple(values.get(name, ()))
+            values[name] = tuple(values[name])
         values["files"] = {name: _file_record(*told) for name, told in values["files"].items()}
         for field in fields(Manifest):
             if (

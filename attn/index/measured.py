@@ -17,13 +17,6 @@ from attn.measure.metrics import DEFINED, METRICS, Metric, sums
 
 _KEY = b"attn"
 
-FIRST_SUMS = (
-    "induction", "duplicate", "punctuation", "same_word",
-    "previous", *(f"offset_{k}" for k in range(2, 9)), "self", "distance", "distance_squared",
-    "sink", "entropy", "concentration", "entropy_most", "repeats", "sink_write", "previous_write",
-)  # fmt: skip
-"""The sums of an index that does not say which it holds, which was made before indexes did."""
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -46,11 +39,8 @@ class Measured:
     @classmethod
     def read(cls, metadata: Mapping[bytes, bytes] | None, index: str) -> Measured:
         """From the metadata of heads.parquet; ``index`` is named in the IndexDamaged it raises."""
-        text = (metadata or {}).get(_KEY)
-        if text is None:
-            return cls(FIRST_SUMS, tuple(DEFINED[name].scale for name in FIRST_SUMS))
         try:
-            told = json.loads(text)
+            told = json.loads((metadata or {})[_KEY])
             names, scales = (tuple(told[name]) for name in ("sums", "scales"))
             if len(names) != len(scales) or not all(isinstance(n, str) for n in names):
                 raise ValueError("not the names of sums")
@@ -71,9 +61,7 @@ class Measured:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What makes another index of the same scan: nothing, for the sums of the first indexes."""
-        if self.sums == FIRST_SUMS and not self.added:
-            return {}
+        """What of it makes another index of the same scan."""
         return {"sums": self.sums, "metrics": self.sources}
 
     @property

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +15,11 @@ import pytest
 
 from attn.analyse.summary import not_measured
 from attn.corpus.corpus import load_corpus
-from attn.errors import IndexMismatch, MetricError, QueryError
+from attn.errors import IndexDamaged, IndexMismatch, MetricError, QueryError
 from attn.heads import HeadId
 from attn.index.index import Index
-from attn.index.measured import FIRST_SUMS, Measured
-from attn.measure.metrics import METRICS, sums
+from attn.index.measured import Measured
+from attn.measure.metrics import METRICS
 from attn.measure.user_metrics import load_file
 from attn.scan.merge import merge_indexes
 from attn.scan.plan import Plan
@@ -207,21 +207,18 @@ def test_the_command_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
 
 
 class TestIndexesOfOtherTimes:
-    def test_the_sums_of_the_first_indexes_are_still_defined(self) -> None:
-        assert set(FIRST_SUMS) <= {one.name for one in sums()}
-
     def test_an_index_that_lacks_a_sum_says_so(
         self, gpt2: Tiny, text_file: Path, tmp_path: Path
     ) -> None:
         """As one from before `punctuation` was added would look."""
         index = index_of(gpt2, text_file, tmp_path)
-        kept = [i for i, name in enumerate(FIRST_SUMS) if name not in ("punctuation", "repeats")]
+        held = index.measured
+        kept = [i for i, name in enumerate(held.sums) if name not in ("punctuation", "repeats")]
         path = index.path / "heads.parquet"
         table = pq.read_table(path)
         some = [[row[i] for i in kept] for row in table["sums"].to_pylist()]
         column = table.schema.get_field_index("sums")
         table = table.set_column(column, "sums", [some])
-        held = index.measured
         older = Measured(tuple(held.sums[i] for i in kept), tuple(held.scales[i] for i in kept))
         wanted = {name: index.metric(name) for name in index.metric_names}
         told = _reopened(index, table.replace_schema_metadata(older.metadata()))
@@ -233,16 +230,14 @@ class TestIndexesOfOtherTimes:
         assert "Punctuation and line ends" in not_measured(told)
         assert "Not measured in this index" in report(told, HeadId(0, 0), n=1)
 
-    def test_an_index_that_does_not_say_has_the_first_sums(
+    def test_an_index_that_does_not_say_is_damaged(
         self, gpt2: Tiny, text_file: Path, tmp_path: Path
     ) -> None:
         index = index_of(gpt2, text_file, tmp_path)
-        wanted = {name: index.metric(name) for name in index.metric_names}
         table = pq.read_table(index.path / "heads.parquet").replace_schema_metadata(None)
-        older = _reopened(index, table)
-        assert older.metric_names == tuple(wanted)
-        for name, values in wanted.items():
-            np.testing.assert_array_equal(older.metric(name), values, err_msg=name)
+        with pytest.raises(IndexDamaged, match="does not say what it holds") as caught:
+            _reopened(index, table).metric("induction")
+        check_sentence(caught.value)
 
     @pytest.mark.usefixtures("no_new_metrics")
     def test_parts_with_other_metrics_are_not_merged(
@@ -266,5 +261,5 @@ def _reopened(index: Index, table: object) -> Index:
     pq.write_table(table, path, **options())
     record = FileRecord(path.stat().st_size, sha256(path), footer(path))
     manifest = replace(index.manifest, files={**index.manifest.files, "heads.parquet": record})
-    (index.path / "manifest.json").write_text(sealed(manifest.values()))
+    (index.path / "manifest.json").write_text(sealed(asdict(manifest)))
     return Index.open(index.path)
