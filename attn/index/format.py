@@ -28,9 +28,9 @@ document counts once however its windows overlap; samples hash a document's plac
 list of one pair a document has one a text, and repeats.parquet says which documents share theirs.
 """
 
-AFFECTED = {
-    3: "its samples draw copies of a document together, and its counts take a row of a long document "
-    "once for each window, so ",
+AFFECTED: dict[object, str] = {
+    3: "its samples draw copies of a document together, and it counts the rows of long documents "
+    "once for each window, so "
 }
 """Older format → what is wrong in such an index, for the sentence that refuses it."""
 
