@@ -57,7 +57,8 @@ def print_description(found: Description, report: Report | None, as_json: bool) 
         told = report_record(report) if report else None
         print(json.dumps({**description_record(found), "report": told}, ensure_ascii=False))
         return
-    print(f"{found.head}, described by {found.author}:\n{printable(found.text)}\n")
+    print(f"{found.head}, described by {found.author}:\n{printable(found.text)}")
+    print("(The answer ran on: it is cut at its last whole sentence.)\n" if found.cut else "")
     if report is None:
         return
     print(f"{'':28}{report.result.method:>20}{'':17}pick of five")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
@@ -21,7 +22,13 @@ for group in (app_commands, scan, heads, share, describe, doctor):
 
 
 def main() -> None:
-    """Run the command line; errors of ours become one sentence and exit code 2."""
+    """Run the command line; errors of ours become one sentence and exit code 2.
+
+    A terminal that cannot show a character gets a replacement for it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except AttnError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import uuid
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from attn.heads import HeadId
 from attn.index.index import Index
 
 _AGAINST_CIRCLES = 0.5
+
+_SENTENCE_END = re.compile(r"""[.!?…।؟]["'”’»)\]]*(?=\s|$)|[。！？]["'”’»)\]」』]*|(?<=\S)(?=\n)""")
 
 KINDS = {"ranked": "strong", "band": "weaker", "rest": "at rest"}
 
@@ -56,7 +59,8 @@ class Description:
 
     ``index`` the identity of the index; ``author`` the language model's name, or "you";
     ``server`` its host; ``evidence`` the (document id, start, dst, src) of each example;
-    ``options`` what it was asked with, None for a person's.
+    ``options`` what it was asked with, None for a person's; ``cut`` whether the answer ran on and
+    only its whole sentences are kept.
     """
 
     id: str
@@ -73,6 +77,7 @@ class Description:
     prompt_tokens: int = 0
     answer_tokens: int = 0
     seconds: float = 0.0
+    cut: bool = False
 
     @property
     def by_person(self) -> bool:
@@ -134,17 +139,20 @@ def _describe(
     with budget.room(prompt.tokens + options.longest) as spent:
         answer = model.complete(request, on_text, stop)
         spent(answer.usage)
+    text = answer.text.strip()
     if answer.cut:
+        text = whole_sentences(text)
+    if not text:
         raise AnswerCut(
-            f"The description reached its longest length of {options.longest} tokens before its "
-            "end, and nothing of it is kept: allow longer answers."
+            f"The model wrote no whole sentence in {options.longest} tokens: choose a larger "
+            f"model, or show it fewer examples."
         )
     return Description(
         id=uuid.uuid4().hex,
         index=index.manifest.identity,
         head=drafted.head,
         author=model.name,
-        text=answer.text.strip(),
+        text=text,
         created=now(),
         server=getattr(getattr(model, "server", None), "host", ""),
         system=prompt.system,
@@ -154,7 +162,20 @@ def _describe(
         prompt_tokens=answer.usage.prompt,
         answer_tokens=answer.usage.answer,
         seconds=answer.seconds,
+        cut=answer.cut,
     )
+
+
+def whole_sentences(text: str) -> str:
+    """A text up to the end of its last whole sentence, empty if it has none.
+
+    A sentence ends with its mark and the quotes or brackets that close after it, or with a line.
+
+    >>> whole_sentences("It looks at names. It also looks at")
+    'It looks at names.'
+    """
+    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    return text[: ends[-1]].strip() if ends else ""
 
 
 def own(index: Index, head: HeadId, text: str) -> Description:

@@ -23,6 +23,10 @@ from attn.errors import DeadlinePassed, NoServer
 
 PORT = 8080
 CONTEXT = 4096
+REPETITION_PENALTY = 1.3
+"""What the logits of recent tokens are divided by when the next one is drawn. The probabilities
+that the server reports, by which descriptions are judged, are those before it."""
+
 START = 120.0
 """Seconds that a server may take to load its model."""
 
@@ -85,6 +89,8 @@ def serve(
     params.n_parallel = 1
     params.ui = False
     params.verbosity = 0
+    # Small models else repeat themselves without end (Keskar et al. 2019).
+    params.sampling.penalty_repeat = REPETITION_PENALTY
     # One fewer than there are: llama.cpp's threads wait for each other by spinning.
     params.cpuparams.n_threads = threads or max(1, (os.cpu_count() or 2) - 1)
     try:

@@ -330,6 +330,8 @@ def _descriptions(index: Index, head: HeadId) -> Iterator[str]:
         when = one.created[:16].replace("T", " ")
         yield f"<h3>By {_text(by)}, {_text(when)}</h3><blockquote>{html.escape(one.text)}"
         yield "</blockquote>"
+        if one.cut:
+            yield '<p class="quiet">The answer ran on: it is cut at its last whole sentence.</p>'
         reports = kept.reports(one)
         if reports:
             yield _score(reports[0])

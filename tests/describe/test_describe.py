@@ -17,6 +17,7 @@ from attn.describe.trial import SHUFFLED, Plan, cost, questions, trial
 from attn.errors import AnswerCut, BudgetSpent, ContextOverflow, DescribeError, Stopped
 from attn.heads import HeadId
 from attn.index.index import Index
+from tests.conftest import check_sentence
 
 HEAD = HeadId(1, 2)
 PLAN = Plan(questions=8, batch=4, parallel=2)
@@ -79,10 +80,35 @@ def test_a_prompt_too_long_is_halved_once(tiny_index: Index) -> None:
     assert len(lengths) == 2
 
 
-def test_an_answer_cut_at_its_length_is_not_kept(tiny_index: Index) -> None:
+def test_an_answer_without_a_whole_sentence_is_an_error(tiny_index: Index) -> None:
     fake = FakeModel(lambda _: Answer("Attends to", Usage(1, 1), 0.0, cut=True))
-    with pytest.raises(AnswerCut, match="allow longer answers"):
+    with pytest.raises(AnswerCut, match="choose a larger model") as caught:
         describe(tiny_index, draft(tiny_index, HEAD), fake)
+    check_sentence(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "kept"),
+    [
+        ("Attends to names. It also looks at the", "Attends to names."),
+        ('It looks at "the." It looks', 'It looks at "the."'),
+        ("One. Two! Three? Four", "One. Two! Three?"),
+        ("注意名字。也看", "注意名字。也看"[:5]),
+        ("A list:\n- names\n- ver", "A list:\n- names"),
+        ("It weighs 3.5 of 7. And 4.", "It weighs 3.5 of 7. And 4."),
+    ],
+)
+def test_an_answer_that_runs_on_is_cut_at_its_last_whole_sentence(
+    tiny_index: Index, answer: str, kept: str
+) -> None:
+    fake = FakeModel(lambda _: Answer(answer, Usage(1, 1), 0.0, cut=True))
+    made = describe(tiny_index, draft(tiny_index, HEAD), fake)
+    assert (made.text, made.cut) == (kept, True)
+    store = Descriptions(tiny_index)
+    store.add(made)
+    assert store.of(HEAD)[-1].cut
+    whole = FakeModel(lambda _: Answer(answer, Usage(1, 1), 0.0))
+    assert not describe(tiny_index, draft(tiny_index, HEAD), whole).cut
 
 
 def test_a_budget_is_asked_before_anything_is_sent(tiny_index: Index) -> None:

@@ -260,6 +260,8 @@ def history(view: View, server: Server | None) -> None:
         reports = kept.reports(description)
         with st.expander(_label(description, reports), expanded=number == 0):
             st.text(description.text)
+            if description.cut:
+                st.caption("The answer ran on: it is cut at its last whole sentence.")
             if reports:
                 show_report(reports[0])
             else:
