@@ -32,7 +32,7 @@ def write(folder: Path) -> Path:
     import torch
 
     from attn.index.documents import DocumentWriter, Record, read_vocabulary
-    from attn.index.manifest import described
+    from attn.index.manifest import derived_values
     from attn.index.measured import Measured
     from attn.measure.budget import PARTS
     from attn.measure.histograms import ATTENTION_BINS, DISTANCES
@@ -119,7 +119,7 @@ def write(folder: Path) -> Path:
         "skip": 0, "docs": None, "short": 0, "notices": (),
     }  # fmt: skip
     held = Measured.now()
-    write_index(folder, part_of, {}, values | described(values, writer, held), held)
+    write_index(folder, part_of, {}, values | derived_values(values, writer, held), held)
     return folder
 
 

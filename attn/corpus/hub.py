@@ -20,7 +20,7 @@ from typing import Any
 from attn.corpus.files import FIELDS_SHOWN, no_field
 from attn.errors import AttnError, CorpusError
 
-SECONDS = 10.0  # that the Hub has for an answer
+SECONDS = 10.0  # that the Hub may take to answer
 
 _NAME = re.compile(
     r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(/(?P<config>[^/@#:]+))?"

@@ -61,10 +61,10 @@ class Result:
         return self.pair.unread + (self.pick.unread if self.pick else 0)
 
 
-def told(measure: Measure | None, *, short: bool = False) -> str:
+def interval_text(measure: Measure | None, *, short: bool = False) -> str:
     """A measure in a cell: value and interval, or a dash.
 
-    >>> told(Measure(0.8, 0.7, 0.9, 10))
+    >>> interval_text(Measure(0.8, 0.7, 0.9, 10))
     '0.80 [0.70, 0.90]'
     """
     if measure is None:

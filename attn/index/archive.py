@@ -1,8 +1,8 @@
-"""An index as one file to hand on, and back again. No torch, no network.
+"""Exports an index as one file to share, and imports it again. No torch, no network.
 
-The file is an uncompressed tar, for Parquet is compressed already: ``manifest.json`` first, then
-the other files by name, without times, owners or folders. The same index makes the same bytes.
-What comes in is held against its manifest, and nothing of it is seen before all of it is there.
+The file is an uncompressed tar, because Parquet is compressed already: ``manifest.json`` first,
+then the other files by name, without times, owners or folders. The same index makes the same bytes.
+An import is compared with its manifest, and the index appears only when all of it is there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import BinaryIO, NamedTuple
 
 from attn.errors import AttnError, IndexDamaged, SharingError
 from attn.files import sha256, sync
-from attn.index.folder import index_folder, publish, ready
+from attn.index.folder import index_folder, is_whole, put_in_place
 from attn.index.format import MANIFEST
 from attn.index.manifest import Manifest, parse_manifest, verify_files
 
@@ -39,9 +39,9 @@ class Received(NamedTuple):
 
 
 def export_index(folder: str | Path, file: str | Path) -> Path:
-    """Write an index into one file, after reading every byte of it; returns the file.
+    """Check every byte of an index, write it into one file, and return the file.
 
-    Raises :class:`IndexFailure` for what is no whole index, :class:`SharingError`.
+    Raises :class:`IndexFailure` for an incomplete index, or :class:`SharingError`.
     """
     folder, file = Path(folder), Path(file)
     manifest = verify_files(folder)
@@ -65,7 +65,7 @@ def export_index(folder: str | Path, file: str | Path) -> Path:
 
 
 def import_index(file: str | Path, out: str | Path) -> Received:
-    """Put the index of an exported file into ``out``, every byte compared with its manifest.
+    """Import an exported file into ``out``, after comparing every byte with its manifest.
 
     Raises :class:`IndexDamaged` and :class:`IndexMismatch` for a file that is not as it was
     written or of another version, :class:`SharingError`.
@@ -78,13 +78,13 @@ def import_index(file: str | Path, out: str | Path) -> Received:
                 manifest = parse_manifest(text, file, _AGAIN)
                 check_manifest(manifest, file.name, _AGAIN)
                 folder = out / index_folder(asdict(manifest))
-                if ready(folder):
+                if is_whole(folder):
                     return Received(folder, False)
                 (work / MANIFEST).write_bytes(text.encode())
                 _unpack(tar, manifest, work, file.name)
         except (AttnError, OSError):
             raise
-        except Exception as error:  # whatever damaged headers make of tarfile
+        except Exception as error:  # tarfile raises many kinds of errors for damaged headers
             raise IndexDamaged(
                 f"{file.name} is no index that `attn export` wrote, or is cut short: {_AGAIN}."
             ) from error
@@ -137,7 +137,7 @@ def _plain(entry: tarfile.TarInfo) -> bool:
 
 
 def check_manifest(manifest: Manifest, source: str, remedy: str) -> None:
-    """Refuse a manifest that names other files than an index has, so that none lands elsewhere.
+    """Refuse a manifest that names files that an index does not have.
 
     Raises :class:`IndexDamaged`.
     """
@@ -152,7 +152,7 @@ def check_manifest(manifest: Manifest, source: str, remedy: str) -> None:
 
 
 def check_files(work: Path, manifest: Manifest, source: str, remedy: str) -> None:
-    """Read every byte of what came in; raises :class:`IndexDamaged` for the first wrong file."""
+    """Check every byte of an import; raises :class:`IndexDamaged` for the first wrong file."""
     for name, record in manifest.files.items():
         path = work / name
         if not path.is_file():
@@ -162,16 +162,16 @@ def check_files(work: Path, manifest: Manifest, source: str, remedy: str) -> Non
 
 
 def settle(work: Path, folder: Path) -> Received:
-    """Give what came in, and was checked, its name; another may have been first."""
+    """Move a checked import to its final folder, unless it is there already."""
     for path in work.rglob("*"):
         sync(path)
-    publish(work, folder)
+    put_in_place(work, folder)
     return Received(folder, True)
 
 
 @contextmanager
 def receiving(out: Path) -> Iterator[Path]:
-    """An empty folder within ``out``, gone in the end with all that is still in it."""
+    """A temporary folder inside ``out``."""
     with writing_to(out):
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".index-", dir=out) as temporary:
@@ -182,7 +182,7 @@ def receiving(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing_to(place: Path) -> Iterator[None]:
-    """What the disk refuses in here is said in one sentence; raises :class:`SharingError`."""
+    """Turn errors of the disk into a :class:`SharingError` of one sentence."""
     try:
         yield
     except OSError as error:

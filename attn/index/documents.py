@@ -66,7 +66,7 @@ class DocumentWriter:
         self.documents = self.windows = self.tokens = 0
 
     def add(self, record: Record) -> None:
-        """Append a window."""
+        """Add a window."""
         self._digest.update(f"{record.document} {record.start} {record.id} ".encode())
         self._digest.update(np.array(record.ids, "<i4").tobytes())
         if record.document != self._last:
@@ -102,7 +102,7 @@ class DocumentWriter:
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Write what is waiting, the file's end, the repeats and the vocabulary."""
+        """Finish the file, and write the repeats and the vocabulary."""
         self._flush()
         self._file.close()
         self._repeats.write(self._folder)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from attn.errors import QueryError
 from attn.heads import Example, HeadId
 from attn.index.format import PAIR_GROUP
-from attn.index.query import Distance, HeadPairs, Ranking, apart, first_of_each
+from attn.index.query import Distance, HeadPairs, Ranking, at_distance, first_of_each
 from attn.index.token_tables import TokenTables
 from attn.measure.scores import BANDS, SCORES
 
@@ -120,7 +120,7 @@ class ExampleLists(TokenTables):
         return None
 
     def _answer(self, head: HeadId, pairs: HeadPairs, n: int, *, one: bool = False) -> Ranking:
-        """The first of a list, which are the first of the whole corpus."""
+        """The answer from a list, whose first pairs are the first of the whole corpus."""
         exact = not one or len(pairs) >= self.pairs(head)
         if one:
             pairs = pairs.only(first_of_each(self._repeats.texts(pairs.document)))
@@ -141,7 +141,7 @@ class ExampleLists(TokenTables):
         table, kept = self._tokens(head), self._kept(head)
         kept = kept.only(kept.above(skip_first=self.manifest.skip_first))
         whole, matching = len(kept) >= self.pairs(head), None
-        last = None  # which pairs are the last that the index lists of a token that has more
+        last = None  # pairs that are the last ones listed of a token that has more
         if token is not None:
             wanted = self._numbers_of(token, regex)
             mine = np.isin(table["token"], wanted)
@@ -156,15 +156,15 @@ class ExampleLists(TokenTables):
                 mine = np.isin(table["token"], wanted)
                 matching = int(table["destination_pairs"][mine].sum())
             kept = kept.only(np.isin(self._destinations(kept), wanted))
-        if distance is not None:  # how many there are in all is not counted
-            kept = kept.only(apart(kept, distance))
+        if distance is not None:  # their number in the whole corpus is unknown
+            kept = kept.only(at_distance(kept, distance))
             matching, last = len(kept) if whole else None, None
-        if by == "write":  # which the pairs that are kept without their rows lack
+        if by == "write":  # pairs that are kept without their rows have no write score
             kept = kept.only(~np.isnan(kept.write))
         order = kept.order(kept.score(by), reverse=reverse)
         exact = len(kept) == matching
         if not exact and last is not None and last.any() and by == "multiple" and not reverse:
-            # Up to the first token whose listed pairs end here, no pair is missing.
+            # No pair is missing before the first token whose list ends here.
             order, exact = order[: int(np.argmax(last[order])) + 1], True
         kept = kept.only(order)
         if one:
@@ -194,7 +194,7 @@ class ExampleLists(TokenTables):
             wanted = self._numbers_of(destination, regex)
             pairs = pairs.only(np.isin(self._destinations(pairs), wanted))
         if distance is not None:
-            pairs = pairs.only(apart(pairs, distance))
+            pairs = pairs.only(at_distance(pairs, distance))
         exact = whole or (token is None and destination is None and distance is None)
         total = self.rows(head) if name == "rows" else self.pairs(head)
         return Ranking(self._examples(head, pairs, n), total, len(pairs), exact)
@@ -208,7 +208,7 @@ class ExampleLists(TokenTables):
         )
 
     def _listed(self, head: HeadId, wanted: np.ndarray) -> tuple[HeadPairs, np.ndarray]:
-        """The listed pairs of source tokens, and which is the last of a token that has more."""
+        """The listed pairs of source tokens, and a mask: the last ones of tokens with more."""
         table, limit = self._tokens(head), self.manifest.per_token
         sizes = np.minimum(table["source_pairs"], limit)
         ends = np.cumsum(sizes)

@@ -1,4 +1,4 @@
-"""A finished index gets its name: all at once, and only where no whole one has it. No torch."""
+"""Gives a finished index its final name, unless a complete one has it already. No torch."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def index_folder(values: Mapping[str, Any]) -> str:
     return f"{model}_{corpus}_{values['identity'][:12]}"
 
 
-def ready(folder: Path) -> bool:
-    """Whether a folder holds an index of this version, every byte of it as it was written."""
+def is_whole(folder: Path) -> bool:
+    """Whether a folder holds a complete index of this version, with every byte as written."""
     try:
         verify_files(folder)
     except (IndexFailure, OSError):
@@ -29,16 +29,16 @@ def ready(folder: Path) -> bool:
     return True
 
 
-def publish(work: Path, folder: Path) -> None:
-    """Give a finished index its name; where another scan was first, its index is the same."""
-    if ready(folder):
+def put_in_place(work: Path, folder: Path) -> None:
+    """Give a finished index its final name. If another scan was first, its index is the same."""
+    if is_whole(folder):
         return
     aside = work.with_name(f"{work.name}-replaced")
-    if folder.exists():  # damaged, or of another version
+    if folder.exists():  # it is damaged, or of another version
         os.rename(folder, aside)
     try:
         os.rename(work, folder)
     except OSError:
-        if not ready(folder):
+        if not is_whole(folder):
             raise
     shutil.rmtree(aside, ignore_errors=True)

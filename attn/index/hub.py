@@ -1,8 +1,8 @@
-"""An index to and from a dataset repository of the Hugging Face Hub. No torch.
+"""Pushes an index to a dataset repository of the Hugging Face Hub, and pulls it. No torch.
 
-A push is one commit: whoever pulls sees the old state or the new one. A pull asks for the files
-that the manifest names and for no others, from one commit, and holds them against the manifest
-before any of it is seen. The repository may hold more, a folder an index.
+A push is one commit, so a pull sees either the old state or the new one. A pull downloads only the
+files that the manifest names, from one commit, and checks them before the index appears. A
+repository may hold several indexes, each in a folder of its own.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from attn.index.archive import (
     receiving,
     settle,
 )
-from attn.index.folder import index_folder, ready
+from attn.index.folder import index_folder, is_whole
 from attn.index.format import MANIFEST
 from attn.index.manifest import Manifest, parse_manifest, verify_files
 
-SECONDS = 30.0  # that the Hub has for an answer
+SECONDS = 30.0  # that the Hub may take to answer
 
 _PLACE = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)*", re.ASCII)
 _CARD = "README.md"
@@ -73,9 +73,9 @@ def push_index(
 ) -> str:
     """Put an index and its card into the dataset repository ``name``; returns the address.
 
-    The repository is made where there is none, ``private`` if so asked. ``path`` is a folder in it;
-    an index that is there already is replaced, other files are not. Raises :class:`IndexFailure`
-    for what is no whole index, :class:`SharingError`.
+    The repository is created if it does not exist, ``private`` on demand. ``path`` is a folder in
+    it; an index that is there already is replaced, other files are not. Raises
+    :class:`IndexFailure` for an incomplete index, or :class:`SharingError`.
     """
     import huggingface_hub as hf
 
@@ -152,7 +152,7 @@ def pull_index(
         manifest = parse_manifest(text, Path(name), _AGAIN)
         check_manifest(manifest, name, _AGAIN)
         folder = out / index_folder(asdict(manifest))
-        if ready(folder):
+        if is_whole(folder):
             return Received(folder, False)
         for file, told in manifest.files.items():  # before a byte of it is fetched
             if sizes.get(place + file) != told.size:
@@ -171,7 +171,7 @@ def pull_index(
 
 
 def card(manifest: Manifest, name: str, path: str | None) -> str:
-    """The README.md of a repository that holds an index: what it is of, and how it is opened."""
+    """The README.md of a repository: what the index was made from, and how to open it."""
     size = sum(record.size for record in manifest.files.values())
     model, corpus = _shown(manifest.model), _shown(manifest.corpus)
     pull = f"python -m attn pull {name}" + (f" --path {path}" if path else "")
@@ -221,12 +221,12 @@ def card(manifest: Manifest, name: str, path: str | None) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name without the folder of this machine that it may lie in."""
+    """A model's or corpus's name without the folders of this machine."""
     return Path(name).name if Path(name).is_absolute() else name
 
 
 def _code(text: str) -> str:
-    """A name from the manifest, as code in a Markdown table, whatever is in it."""
+    """A name from the manifest as code in a Markdown table, with everything in it escaped."""
     return "`" + re.sub(r"[`|\s]+", " ", text) + "`"
 
 
@@ -254,7 +254,7 @@ def _in(place: str, file: str) -> bool:
 
 
 def _check_room(name: str, place: str, there: Mapping[str, int]) -> None:
-    """An index goes where nothing is, or where an index is."""
+    """Check that a push goes to an empty folder or to one with an index."""
     others = sorted(file for file in there if file[len(place) :] not in _KEPT)
     if others and place + MANIFEST not in there:
         where = f"in {place[:-1]}" if place else ""
@@ -294,7 +294,7 @@ def _amount(manifest: Manifest) -> str:
 
 @contextmanager
 def _asking(name: str, revision: str | None, wording: Wording) -> Iterator[None]:
-    """The Hub's client is quiet in here, and its errors become one sentence each."""
+    """Silence the Hub's client, and turn its errors into one sentence each."""
     try:
         with quiet_client(SECONDS), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -100,7 +100,7 @@ class Manifest:
         return None if self.docs is None else self.skip + self.docs
 
 
-def described(
+def derived_values(
     values: Mapping[str, Any], documents: DocumentWriter, measured: Measured
 ) -> dict[str, Any]:
     """What documents.parquet and the sums add to the manifest's values, the identity among it."""
@@ -133,13 +133,13 @@ def write_manifest(folder: Path, **values: Any) -> Manifest:
         sync(folder / name)
     manifest = Manifest(files=files, **values)
     temporary = folder / f".{MANIFEST}"
-    temporary.write_text(sealed(asdict(manifest)))
+    temporary.write_text(sealed_text(asdict(manifest)))
     sync(temporary)
     os.replace(temporary, folder / MANIFEST)
     return manifest
 
 
-def sealed(values: Mapping[str, Any]) -> str:
+def sealed_text(values: Mapping[str, Any]) -> str:
     """A manifest's text: its values, and a hash of them by which a changed byte is found."""
 
     def text(some: Mapping[str, Any]) -> str:
@@ -186,7 +186,7 @@ def parse_manifest(text: str, folder: Path, remedy: str = "scan again") -> Manif
             f"The index {folder.name} has format {found}, this version reads {FORMAT}: "
             f"{AFFECTED.get(found, '')}scan again."
         )
-    if values.pop("seal", None) is None or sealed(values) != text:
+    if values.pop("seal", None) is None or sealed_text(values) != text:
         raise IndexDamaged(f"The manifest of {folder} is broken: {remedy}.")
     wanted = {field.name for field in fields(Manifest)}
     if set(values) != wanted:

@@ -197,7 +197,7 @@ def parse_distance(text: str) -> Distance:
     raise QueryError(f"A distance is a number or LOW:HIGH, like 1:5, not {text!r}.")
 
 
-def apart(pairs: HeadPairs, distance: Distance) -> np.ndarray:
+def at_distance(pairs: HeadPairs, distance: Distance) -> np.ndarray:
     """(pair,) bool: those whose destination is so many positions after their source."""
     low, high = distance
     gap = pairs.dst.astype(np.int64) - pairs.src

@@ -1,4 +1,4 @@
-"""A batch of windows on the model's device, with all that its tallies need to know of them."""
+"""A batch of windows on the model's device, with everything that counting them needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attn.scan.sort_keys import pair_hashes, row_hashes
 
 @dataclass(frozen=True)
 class Entry:
-    """One window to tally: its ids, what its tokens are, and where it belongs.
+    """One window to count: its token ids, its tokens, and its place in the corpus.
 
     ``tokens`` the vocabulary's number of each token's text; ``window`` and ``document`` its places;
     ``key`` a number of its own for every window of the corpus, which samples are drawn by;
@@ -86,16 +86,16 @@ class Batch:
 
     @cached_property
     def masks(self) -> Tensor:
-        """(batch, dst * src, mask): all pair sums', then those of the budget's parts.
+        """(batch, dst * src, mask): the masks of the pair sums, then those of the budget's parts.
 
-        0 in the rows that do not count.
+        They are 0 in rows that do not count.
         """
         some = [rule(self.context) for rule in of_kind("pairs").values()] + part_masks(self.context)
         whole = torch.stack([mask * self.counted[..., None] for mask in some], 1)
         return whole.flatten(2).mT
 
     def places(self, tokens: Tensor) -> Tensor:
-        """(batch * position,) where every token stands in ``tokens``, rising numbers of all."""
+        """(batch * position,) the index of every token in ``tokens``, rising token numbers."""
         known = self.__dict__.get("_places")
         if known is None or known[0] is not tokens:
             known = tokens, torch.searchsorted(tokens, self.tokens.reshape(-1))
@@ -106,7 +106,7 @@ class Batch:
     def uniform(self, visible: Tensor, causal: bool) -> Tensor:
         """(batch, src): the attention that each source would get from rows that spread it evenly.
 
-        ``visible`` (batch or 1, dst); layers that see alike share the answer.
+        ``visible`` (batch or 1, dst). Layers with the same visibility share the answer.
         """
         known: list[tuple[Tensor, Tensor]] = self.__dict__.setdefault("_uniform", [])
         for other, even in known:

@@ -1,4 +1,4 @@
-"""What a scan will take, before it is made: a second of it is done here, timed and weighed.
+"""An estimate of a scan: a second of it is run, timed, and its results weighed.
 
 The corpus is read and tokenized for a second and counted for another, so the tokens of a short one
 are known and those of a long one are scaled up. Some of its windows, drawn at random, then go
@@ -35,11 +35,11 @@ from attn.scan.partials import LayerPart, Table, to_tensors
 from attn.scan.plan import Plan
 from attn.scan.windows import entry_of, tokenize
 
-SECONDS = 1.0  # of each: tokenizing, counting on, running the model
-_WINDOWS = 4096  # more are not tried
-_LETTERS = 5  # of a token, about: what is beyond a document's first window is not counted
-_FEW = 8  # windows that give sizes worth scaling
-_PATIENCE = 8  # times as long as meant, for these few
+SECONDS = 1.0  # for each step: tokenizing, counting on, running the model
+_WINDOWS = 4096  # the most windows that are tried
+_LETTERS = 5  # letters of a token, about: text beyond a document's first window is not tokenized
+_FEW = 8  # the fewest windows whose sizes can be scaled
+_PATIENCE = 8  # how many times SECONDS those few may take
 _HEAD = 1200  # bytes of a head in heads.parquet
 
 Say = Callable[[str], None]
@@ -49,8 +49,8 @@ Say = Callable[[str], None]
 class Estimate:
     """What a scan is likely to take.
 
-    ``documents`` and ``tokens`` it will read; ``more`` whether the corpus has more documents than
-    that, and nobody knows how many; ``seconds`` of work; ``size`` bytes of the index; ``room``
+    ``documents`` and ``tokens`` it will read; ``more`` whether the corpus has more documents, in
+    unknown number; ``seconds`` of work; ``size`` bytes of the index; ``room``
     bytes that its shards take beside it until it is done; ``pace`` tokens a second, measured over
     ``measured`` tokens in ``took`` seconds on ``device``.
     """
@@ -70,9 +70,10 @@ class Estimate:
 def estimate(
     session: ModelSession, corpus: Corpus, plan: Plan | None = None, say: Say | None = None
 ) -> Estimate:
-    """Time and weigh a second of a scan; takes a few seconds and leaves nothing behind.
+    """Run a second of a scan and scale it up. It takes a few seconds and leaves no files.
 
-    ``say`` is told what is being done; what it raises ends the estimate. Raises as a scan does.
+    ``say`` is called with what is being done; an error that it raises ends the estimate. Otherwise
+    it raises the errors of a scan.
     """
     plan, tell = plan or Plan(), say or (lambda _: None)
     plan.check_numbers()
@@ -91,7 +92,7 @@ def estimate(
 
 
 class _Read:
-    """A corpus as far as a second goes, and how much of it there is after that."""
+    """The part of a corpus that can be read in a second, and the size of the rest."""
 
     def __init__(self, corpus: Corpus, plan: Plan) -> None:
         self._corpus, self._rest = corpus, iter(corpus)
@@ -99,7 +100,7 @@ class _Read:
         self._documents = self._letters = 0
 
     def _next(self) -> Iterator[Document]:
-        """The documents that a second gives."""
+        """The documents that can be read in a second."""
         end = time.monotonic() + SECONDS
         for document in self._rest:
             self._documents += 1
@@ -109,7 +110,7 @@ class _Read:
                 return
 
     def part(self) -> Corpus:
-        """The documents that can be tokenized in a second, one at least."""
+        """The documents that can be tokenized in a second, at least one."""
         return Corpus(self._corpus.name, lambda: ((one.source, one.text) for one in self._next()))
 
     def rest(self) -> tuple[int, float, bool]:

@@ -1,4 +1,4 @@
-"""The model run over the windows of each shard, every layer tallied."""
+"""Runs the model over the windows of each shard and counts every layer's patterns."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BATCH_TOKENS = 2048  # tokens in a batch, padding included
 def scan_shards(
     session: ModelSession, plan: Plan, work: Path, documents: DocumentWriter, report: Report
 ) -> None:
-    """Run the model over documents.parquet, a shard at a time, but for what is done already."""
+    """Run the model over documents.parquet, shard by shard, skipping shards that are done."""
     shards, numbers = Shards(work), {text: i for i, text in enumerate(read_vocabulary(work))}
     tallies = tallies_of(session, plan, len(numbers))
     repeats = Repeats.read(work)
@@ -42,7 +42,7 @@ def scan_shards(
 
 
 def tallies_of(session: ModelSession, plan: Plan, vocabulary: int) -> list[LayerTally]:
-    """A tally a layer, with nothing counted; ``vocabulary`` the number of different tokens."""
+    """An empty tally for each layer; ``vocabulary`` is the number of different tokens."""
     return [
         LayerTally(
             session.n_heads,
@@ -66,7 +66,7 @@ def _scan_shard(
     size: int,
     clock: Clock,
 ) -> int:
-    """Tally a shard; returns the batch size in tokens, halved as often as memory ran out."""
+    """Count a shard. Returns the batch size in tokens, halved each time memory ran out."""
     tokens = torch.tensor(sorted({token for entry in entries for token in entry.tokens}))
     while True:
         for tally in tallies:
@@ -84,7 +84,7 @@ def _scan_shard(
                     f"tokens: lower --ctx, or use --dtype bfloat16 or --device cpu."
                 ) from error
             size //= 2
-            # Other batches give other last bits, which what the lists ask for must not rest on.
+            # Batches of another size give other last bits, so the lists' bounds start afresh.
             tallies.clear()
             tallies.extend(tallies_of(session, plan, vocabulary))
             torch.cuda.empty_cache()
@@ -95,7 +95,7 @@ def _scan_shard(
 def scan_batch(
     session: ModelSession, plan: Plan, tallies: list[LayerTally], entries: list[Entry]
 ) -> None:
-    """Run the model over windows and tally every layer's pattern."""
+    """Run the model over windows and count every layer's pattern."""
     batch = Batch.make(entries, seed=plan.seed, device=session.device)
 
     def reduce(reading: Reading) -> None:
@@ -105,7 +105,7 @@ def scan_batch(
 
 
 def batches(entries: Sequence[Entry], size: int) -> Iterator[list[Entry]]:
-    """Windows of like length together, at most ``size`` tokens with padding."""
+    """Batches of windows of similar length, at most ``size`` tokens with padding."""
     batch: list[Entry] = []
     for entry in sorted(entries, key=lambda entry: (len(entry.ids), entry.window)):
         if batch and len(entry.ids) * (len(batch) + 1) > size:

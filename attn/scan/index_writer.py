@@ -1,4 +1,4 @@
-"""Parts of all layers → the files of an index. What a scan ends with, and a merge."""
+"""Parts of all layers → the files of an index. The last step of a scan and of a merge."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def write_index(
 ) -> None:
     """Write everything but documents.parquet, which is in ``work`` with its vocabulary already.
 
-    ``part_of`` a layer's number → its part, asked for one after the other; ``of_model``
-    what no corpus changes, column → (layer, head) or (layer, head, ...); ``values`` of the
+    ``part_of`` gives the part of a layer and is called in order; ``of_model`` holds what does not
+    depend on the corpus, column → (layer, head) or (layer, head, ...); ``values`` of the
     manifest, but for ``rows``; ``measured`` which sums the parts hold.
     """
     windows, vocabulary = Windows.read(work), read_vocabulary(work)

@@ -1,6 +1,6 @@
-"""A layer's counts and lists as the index's files hold them, written and read back.
+"""A layer's counts and lists in the index's files: writing them, and reading them back.
 
-What is written is read back exactly: indexes of parts of a corpus are merged from their files.
+Reading gives back exactly what was written, so that indexes of parts of a corpus can be merged.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Windows:
 
     @classmethod
     def read(cls, folder: Path) -> Windows:
-        """Those of documents.parquet, in its order."""
+        """Read the windows of documents.parquet, in its order."""
         rows = [
             (record.document, record.start, len(record.ids), record.key)
             for records in read_documents(folder)
@@ -62,7 +62,7 @@ class Windows:
 def write_layer(
     folder: Path, layer: int, part: LayerPart, windows: Windows, vocabulary: int, causal: bool
 ) -> None:
-    """The three files of a layer; pairs/ only where token lists are kept."""
+    """Write the three files of a layer; pairs/ only if token lists are kept."""
     for kind in ("examples", "tokens", "pairs"):
         (folder / kind).mkdir(exist_ok=True)
     heads = len(part.rows)
@@ -78,7 +78,7 @@ def write_layer(
         ends = torch.searchsorted(part.best.key, torch.arange(heads + 1) * vocabulary).tolist()
         for head in range(heads):
             table = _pairs(part.best, slice(ends[head], ends[head + 1]), vocabulary, windows)
-            if table.num_rows:  # an empty table would be written as a row group, which readers skip
+            if table.num_rows:  # an empty table would become a row group, and readers count those
                 file.write_table(table, row_group_size=PAIR_GROUP)
 
 
@@ -168,7 +168,7 @@ def head_counts(folder: Path, layer: int, heads: int) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """How the numbers of an index translate into those of a larger one.
+    """How an index's numbers of windows and tokens map to those of a larger index.
 
     ``windows`` its own, with the texts of the larger one; ``first`` the number of its
     first window there; ``renumber`` (token,) its tokens' numbers there, of ``vocabulary``; ``seed``
@@ -198,7 +198,7 @@ PLACE = ("dst", "src")
 def read_layer(
     folder: Path, layer: int, counts: Mapping[str, np.ndarray], uniform: np.ndarray, frame: Frame
 ) -> LayerPart:
-    """The part that :func:`write_layer` wrote, in the numbers of a larger index.
+    """Read the part that :func:`write_layer` wrote, with the numbers of a larger index.
 
     ``counts`` the layer's rows of heads.parquet, column → (head, ...); ``uniform`` (token,).
     """

@@ -1,4 +1,4 @@
-"""Indexes of parts of a corpus → the index of the whole, the same as one scan of it gives."""
+"""Merges indexes of parts of a corpus into the index that one scan of the whole would give."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from attn.errors import IndexMismatch, ScanError
 from attn.index.documents import DocumentWriter, read_documents, read_vocabulary
-from attn.index.folder import index_folder, publish, ready
+from attn.index.folder import index_folder, is_whole, put_in_place
 from attn.index.index import Index
-from attn.index.manifest import Manifest, described, verify_files
+from attn.index.manifest import Manifest, derived_values, verify_files
 from attn.index.repeats import Repeats
 from attn.scan.index_writer import write_index
 from attn.scan.layer_files import Frame, Windows, head_counts, read_layer
@@ -25,13 +25,13 @@ _OWN = (
     "identity", "fingerprint", "documents", "windows", "repeated", "tokens", "groups", "files",
     "rows", "skip", "docs", "short", "notices", "corpus",
 )  # fmt: skip
-"""What differs between parts; everything else of their manifests must be the same. A corpus may
-lie in another folder of another machine, but its name is the same."""
+"""Fields in which the manifests of parts may differ; all others must be equal. A corpus may lie in
+another folder on another machine, but its name must be the same."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """An index that is a part: opened, its frame in the whole, its head counts and uniform mass."""
+    """One of the indexes to merge, and how its numbers map to those of the whole."""
 
     index: Index
     frame: Frame
@@ -51,7 +51,7 @@ def merge_indexes(paths: Sequence[str | Path], out: str | Path) -> Path:
     out = Path(out)
     indexes = sorted((Index.open(path) for path in paths), key=lambda i: i.manifest.skip)
     _check(indexes)
-    for index in indexes:  # what is read below has no checksums of its own
+    for index in indexes:  # what is read below is not checked again
         verify_files(index.path)
     manifests = [index.manifest for index in indexes]
     out.mkdir(parents=True, exist_ok=True)
@@ -65,9 +65,9 @@ def merge_indexes(paths: Sequence[str | Path], out: str | Path) -> Path:
                     writer.add(record)
         writer.close()
         values = _values(manifests)
-        values |= described(values, writer, indexes[0].measured)
+        values |= derived_values(values, writer, indexes[0].measured)
         folder = out / index_folder(values)
-        if ready(folder):
+        if is_whole(folder):
             return folder
         pieces = _pieces(indexes, read_vocabulary(work), Repeats.read(work))
         first = manifests[0]
@@ -77,7 +77,7 @@ def merge_indexes(paths: Sequence[str | Path], out: str | Path) -> Path:
             return merge([piece.part(layer) for piece in pieces], limits)
 
         write_index(work, part_of, indexes[0].of_model(), values, indexes[0].measured)
-        publish(work, folder)
+        put_in_place(work, folder)
     return folder
 
 
@@ -125,7 +125,7 @@ def _values(manifests: Sequence[Manifest]) -> dict[str, Any]:
         "skip": first.skip,
         "docs": None if last.docs is None else last.skip + last.docs - first.skip,
         "short": sum(manifest.short for manifest in manifests),
-        "notices": last.notices,  # a corpus counts from its start, whatever is skipped
+        "notices": last.notices,  # a corpus counts its rows from the start, also the skipped ones
     }
 
 

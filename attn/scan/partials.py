@@ -1,8 +1,8 @@
-"""What a scan of some shards knows of one layer, and how two such parts become one.
+"""Partial results: what a scan of some shards has counted of one layer, and how parts are merged.
 
 A :class:`LayerPart` is plain tensors on the CPU: exact counts, which add, and lists of pairs, of
-which the best are kept. Merging is associative and commutative, and a shard counts once however
-often it is given. Shards are stored so, and an index is written from the merged part of all.
+which the best are kept. Merging is associative and commutative, and a shard counts once even if it
+is given twice. Shards are stored in this form, and an index is written from all of them merged.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class Best:
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """What one head after the other gave each token, (head, token).
+    """What each head gave each token, (head, token).
 
     ``pairs`` above average; ``mass`` of attention in fixed point; ``maximum`` multiple, float32.
     """
@@ -195,9 +195,9 @@ _ADDED = ("rows", "pairs", "nonfinite", "sums", "parts", "distances", "attention
 
 
 def merge(parts: Iterable[LayerPart], limits: Limits) -> LayerPart:
-    """One part of all; a shard that comes twice counts once.
+    """Merge parts into one. A shard that occurs twice counts once.
 
-    Raises ValueError for parts that share some shards and not others: they cannot be told apart.
+    Raises ValueError for parts that overlap in some of their shards, which cannot be separated.
     """
     some: list[LayerPart] = []
     for part in parts:
@@ -233,7 +233,7 @@ def merge(parts: Iterable[LayerPart], limits: Limits) -> LayerPart:
 
 
 def to_tensors(part: LayerPart) -> dict[str, Tensor]:
-    """The part as named tensors, without its shards."""
+    """The part as named tensors, without its shard numbers."""
     named: dict[str, Tensor] = {}
     for field in fields(part):
         value = getattr(part, field.name)
@@ -246,7 +246,7 @@ def to_tensors(part: LayerPart) -> dict[str, Tensor]:
 
 
 def from_tensors(named: Mapping[str, Tensor], shards: Iterable[int]) -> LayerPart:
-    """The part that :func:`to_tensors` took apart."""
+    """The part from the tensors of :func:`to_tensors`."""
     kinds = {"kept": Pairs, "best": Best, "sources": Table, "destinations": Table}
     values: dict[str, object] = {"shards": frozenset(shards)}
     for field in fields(LayerPart):

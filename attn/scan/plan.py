@@ -38,7 +38,7 @@ class Plan:
     shard: int = 64
 
     def check(self, session: ModelSession) -> Plan:
-        """The plan with what it left open decided; ScanError where the model cannot do it."""
+        """The plan with its defaults filled in for the model. Raises ScanError if it does not fit."""
         if not 2 <= self.ctx <= min(session.n_ctx, 65536):
             raise ScanError(
                 f"--ctx {self.ctx} does not fit: {session.name} takes 2 to {session.n_ctx} tokens."
@@ -57,7 +57,7 @@ class Plan:
         return replace(self, bos=bos, stride=stride)
 
     def check_numbers(self, skip: int = 0) -> None:
-        """Raise ScanError for what no model could do, before one is loaded."""
+        """Raise ScanError for numbers that no model could fulfil. No model is needed for this."""
         if not 0 <= self.min_row < self.ctx:
             raise ScanError(
                 f"--min-row {self.min_row} leaves no row of {self.ctx} tokens: lower it."

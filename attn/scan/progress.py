@@ -11,7 +11,7 @@ from attn.formatting import duration
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a scan is: ``stage`` in words, documents done and in all, tokens done, seconds.
+    """The progress of a scan: ``stage`` in words, documents done and in all, tokens, seconds.
 
     A stage without documents has ``total`` 0. ``found`` of the documents were done by an earlier
     scan; tokens and seconds are this one's.
@@ -26,12 +26,12 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """What of the stage is done, 0 to 1; 0 where nobody knows."""
+        """The share of the stage that is done, 0 to 1; 0 if the total is unknown."""
         return self.documents / self.total if self.total else 0.0
 
     @property
     def left(self) -> float | None:
-        """Seconds that the rest of the stage takes at the pace so far; None: nobody knows."""
+        """Seconds that the rest of the stage takes at the current pace, or None if unknown."""
         done = self.documents - self.found
         if not self.total or done <= 0:
             return None
@@ -52,7 +52,7 @@ Report = Callable[[Progress], None]
 
 
 class Clock:
-    """Reports how far a scan is; what it says only grows, though a shard may begin again."""
+    """Reports the progress of a scan. It never goes back, even if a shard starts again."""
 
     def __init__(self, total: int, report: Report) -> None:
         self._total, self._report = total, report
@@ -61,12 +61,12 @@ class Clock:
         self._tell(0)
 
     def batch_done(self, documents: int, tokens: int) -> None:
-        """So many documents of the shard at hand are done, and so many tokens since the last."""
+        """Count the documents of the current shard that are done, and new tokens."""
         self._tokens += tokens
         self._tell(self._before + documents)
 
     def shard_done(self, documents: int, *, found: bool) -> None:
-        """A shard of so many documents is done, or was ``found`` done."""
+        """Count a finished shard, or one that an earlier scan had finished (``found``)."""
         self._before += documents
         self._found += documents * found
         self._tell(self._before)

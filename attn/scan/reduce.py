@@ -1,8 +1,8 @@
-"""Pattern → what the tally needs of it: the one place that walks over all cells of a pattern.
+"""Reduces a pattern to what the tally needs: the only code that visits all cells of a pattern.
 
 :func:`reduce_pattern` gives sums a window, sums and best scores of every row and column, counts of
-the pairs above average, and the pairs that a list may still take; all else works on these. A CPU
-does it with :mod:`attn.scan.reduce_cpu`, other devices with torch. A fused kernel that computes
+the pairs above average, and the pairs that may still enter a list. Everything else uses these. A
+CPU does it with :mod:`attn.scan.reduce_cpu`, other devices with torch. A fused kernel that computes
 attention may give the same :class:`Reduced` without ever holding a pattern.
 """
 
@@ -22,12 +22,14 @@ from attn.measure.metrics import of_kind
 from attn.measure.scores import multiple, write
 
 COMPILED = ("sink", "entropy", "concentration")
-"""The row sums that the walk takes along; any other is one more pass of its function."""
+"""The row sums that the compiled walk computes; any other needs a pass of its own function."""
 
 
 @dataclass(frozen=True, eq=False)
 class Gate:
-    """What a pair above average must have one of to be named; it may name more.
+    """The bounds for pairs above average: a pair that passes one of them may enter a list.
+
+    The reduction may also give pairs that pass none.
 
     ``token`` (head, token) the least multiple for the list of the source's token, which ``tokens``
     (batch, src) numbers; ``multiple`` (head,) the least; ``window`` (head,) the least of the best
@@ -48,7 +50,7 @@ class Gate:
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """A layer's pattern on some windows, reduced. Rows that do not count are left out throughout.
+    """The reduction of a layer's pattern on some windows. Rows that do not count are left out.
 
     Sums a window: ``on_masks`` (batch, head, mask), ``by_offset`` (batch, head, offset sum, then
     distance bin), ``by_row`` (batch, head, row sum), ``written`` (batch, head, write sum). Of
@@ -97,7 +99,7 @@ def reduce_pattern(
     visible = visible.expand(n, -1).float()
     walk = _walk_compiled if pattern.device.type == "cpu" else _walk
     row_sums, offsets, *others = walk(pattern, rows, visible, gate, skip_first, causal)
-    even = bool((rows == rows[:, :1]).all())  # no head has a row that another lacks
+    even = bool((rows == rows[:, :1]).all())  # the same rows count for every head
     held = pattern if even else pattern * rows[..., None]
     by_row = [
         row_sums[..., COMPILED.index(name)] if name in COMPILED else (rule(pattern) * rows).sum(-1)
@@ -120,7 +122,7 @@ def _walk_compiled(
     skip_first: bool,
     causal: bool,
 ) -> tuple[Tensor, ...]:
-    """By the compiled kernel, each core some of the windows."""
+    """Walk with the compiled kernel; each core takes some of the windows."""
     from attn.scan.reduce_cpu import gather, walk
 
     n, heads, n_dst, n_src = pattern.shape
@@ -164,9 +166,9 @@ def _walk_compiled(
 
 
 def in_parts(work: Callable[[int, int], None], n: int, of_core: int = 1) -> None:
-    """Do ``work(first, stop)`` for parts of ``range(n)`` on all cores that torch uses at once.
+    """Call ``work(first, stop)`` for parts of ``range(n)``, in parallel on torch's cores.
 
-    ``of_core`` how many parts a core gets: more where some may take longer than others.
+    ``of_core`` parts for each core: more than one if some take longer than others.
     """
     cores = torch.get_num_threads()
     edges = np.linspace(0, n, min(of_core * cores, n) + 1).astype(int)
@@ -186,7 +188,7 @@ def _walk(
     skip_first: bool,
     causal: bool,
 ) -> tuple[Tensor, ...]:
-    """By torch; every pair above average is named."""
+    """Walk with torch. It gives every pair above average."""
     n, heads, n_dst, n_src = pattern.shape
     held = pattern * rows[..., None]
     scored = multiple(held, visible[:, None])

@@ -1,4 +1,4 @@
-"""The walk over a pattern's cells on a CPU, compiled: every row is read once, for all uses.
+"""The compiled walk over a pattern's cells on a CPU: every row is read once, for all purposes.
 
 It gives what :mod:`attn.scan.reduce` computes with torch on other devices, except that it names
 only the pairs above average that a list may still take. Compiled once for a machine and cached.
@@ -127,7 +127,7 @@ def walk(
                 best_row[window, head, dst] = highest
                 if highest <= 1:
                     continue
-                # From here on without jumps, which would be guessed wrong.
+                # No branches from here on: they would be mispredicted.
                 above = 0
                 for src in range(begin, dst + 1 if causal else n_src):
                     sources[above] = src
@@ -166,7 +166,7 @@ def gather(
     attention: Any,  # out: (pair,) float32
     kind: Any,  # out: (pair,) uint8
 ) -> None:
-    """Put the cells that a walk found one after the other."""
+    """Collect the cells that a walk found into flat arrays."""
     n_dst, n_src = pattern.shape[1:]
     for owner in range(len(found)):
         start = starts[owner]

@@ -1,9 +1,9 @@
-"""The orchestrator: corpus → tokens → patterns, a layer at a time → tallies → shards → an index.
+"""Runs a scan: corpus → tokens → patterns, layer by layer → tallies → shards → an index.
 
 The corpus is read once, tokenized into documents.parquet; the model then runs over that file a
 shard at a time, so memory does not grow with the corpus. The index's folder is named by the hash of
-everything that decides its content; a scan that finds its folder there has nothing to do, and one
-that finds shards of it there goes on from them.
+everything that decides its content. A scan whose index exists has nothing to do, and shards let a
+scan resume where it stopped.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import pyarrow as pa
 from attn.config import settings
 from attn.corpus.corpus import Corpus
 from attn.index.documents import DocumentWriter
-from attn.index.folder import index_folder, publish, ready
+from attn.index.folder import index_folder, is_whole, put_in_place
 from attn.index.format import FROM_CORPUS
-from attn.index.manifest import described
+from attn.index.manifest import derived_values
 from attn.index.measured import Measured
 from attn.measure.random_tokens import measure_random
 from attn.measure.user_metrics import load_installed
@@ -81,8 +81,8 @@ def scan(
         values = _values(session, corpus, plan, skip, short, documents)
         folder = parent / index_folder(values)
         work = parent / f".scan-{values['identity'][:16]}"
-        if ready(folder):
-            shutil.rmtree(work, ignore_errors=True)  # of a scan that was killed at its very end
+        if is_whole(folder):
+            shutil.rmtree(work, ignore_errors=True)  # of a scan that was killed as it ended
             return folder
         take_over(fresh, work)
     with failing_in_words(parent):
@@ -93,11 +93,11 @@ def scan(
                 report(Progress("Measuring the weights", 0, 0, 0, 0.0))
                 of_model = measure_random(session, seed=plan.seed) | measure_weights(session)
                 _assemble(plan, work, index, of_model, values, report)
-                publish(index, folder)
+                put_in_place(index, folder)
             finally:
                 shutil.rmtree(index, ignore_errors=True)
         except (OSError, pa.ArrowException):
-            if not ready(folder):  # else another scan has made it meanwhile, and tidied up
+            if not is_whole(folder):  # else another scan has finished it
                 raise
     shutil.rmtree(work, ignore_errors=True)
     return folder
@@ -128,7 +128,7 @@ def _values(
         "short": short,
         "notices": tuple(corpus.notices),
     }
-    return values | described(values, documents, Measured.now())
+    return values | derived_values(values, documents, Measured.now())
 
 
 def _assemble(

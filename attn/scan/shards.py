@@ -1,4 +1,4 @@
-"""The shards of a scan on disk: what is done stays done, whoever did it and however it ended.
+"""The shards of a scan on disk. They let a scan resume where it stopped, however it ended.
 
     .scan-<identity>/             one scan, of whoever makes this index; removed when it is made
         documents.parquet         what there is to scan
@@ -8,7 +8,7 @@
         shards/00000.json         its size and SHA-256: the shard is committed
 
 A file gets its final name by a hard link, after it was synced under a temporary one, so it is whole
-or not there. Two scans of the same shard both end well: the first link stands.
+or not there. If two scans do the same shard, the first link stays and both go on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from attn.index.format import FROM_CORPUS
 from attn.scan.partials import LayerPart, from_tensors, to_tensors
 
 READING = ".read-"  # how a folder's name begins while a corpus is read into it
-_LONG = 24 * 3600.0  # seconds after which what a scan left behind is no longer at work
+_LONG = 24 * 3600.0  # seconds after which a folder that nobody changes counts as abandoned
 
 
 class Shards:
@@ -45,20 +45,20 @@ class Shards:
         self._folder.mkdir(exist_ok=True)
 
     def committed(self, number: int) -> bool:
-        """Whether the shard is there, and whole: its bytes are those that were written."""
+        """Whether the shard is there and its bytes are those that were written."""
         record, file = self._record(number), self._file(number)
         if record is None:
             return False
         with contextlib.suppress(OSError):
             if record == (file.stat().st_size, sha256(file)):
                 return True
-        for kind in ("json", "safetensors"):  # damaged since: it is scanned again
+        for kind in ("json", "safetensors"):  # it was damaged, so it is scanned again
             with contextlib.suppress(OSError):
                 self._file(number, kind).unlink()
         return False
 
     def commit(self, number: int, parts: Sequence[LayerPart]) -> None:
-        """Write a shard, one part a layer, unless another scan was first; OSError if it cannot."""
+        """Write a shard, one part for each layer, unless another scan was first. Raises OSError."""
         temporary = self._folder / f".{uuid.uuid4().hex}"
         note = temporary.with_suffix(".json")
         named = {
@@ -70,7 +70,7 @@ class Shards:
             with _as_os_error():
                 save_file(named, temporary)
             _link(temporary, self._file(number))
-            # A file of that name is whole, and worth as much as ours.
+            # A file with this name is complete and holds the same.
             record = {
                 "bytes": self._file(number).stat().st_size,
                 "sha256": sha256(self._file(number)),
@@ -103,7 +103,7 @@ class Shards:
 
 @contextlib.contextmanager
 def _as_os_error() -> Iterator[None]:
-    """safetensors has an error of its own for a full disk or a file that is gone."""
+    """Turn safetensors' own error for a full disk or a missing file into OSError."""
     try:
         yield
     except SafetensorError as error:
@@ -113,40 +113,40 @@ def _as_os_error() -> Iterator[None]:
 
 
 def _link(temporary: Path, final: Path) -> None:
-    """Give a file its final name once its bytes are on disk; the first to do so wins."""
+    """Give a file its final name once its bytes are on disk. The first one to do so wins."""
     sync(temporary)
     try:
         os.link(temporary, final)
     except FileExistsError:
         return
-    except OSError:  # a file system without hard links
+    except OSError:  # the file system has no hard links
         os.replace(temporary, final)
     sync(final.parent)
 
 
 def take_over(fresh: Path, work: Path) -> None:
-    """Make ``fresh`` the folder of the scan; one that is there already keeps its shards."""
+    """Make ``fresh`` the folder of the scan. A folder that is there already keeps its shards."""
     try:
         os.rename(fresh, work)
     except OSError:
-        # These files are the same, if they are whole there, and nobody minds that they change.
+        # The files are the same, so replacing them disturbs nobody.
         for name in FROM_CORPUS:
-            with contextlib.suppress(FileNotFoundError):  # the other scan has ended just now
+            with contextlib.suppress(FileNotFoundError):  # the other scan has just finished
                 os.replace(fresh / name, work / name)
-    for left in work.glob("index-*"):  # of a scan that was killed, unless it is at work
+    for left in work.glob("index-*"):  # left by a scan that was killed, unless it still runs
         if _age(left) > _LONG:
             shutil.rmtree(left, ignore_errors=True)
 
 
 def remove_old(parent: Path) -> None:
-    """Remove what scans that were killed while they read the corpus left behind."""
+    """Remove the files of scans that were killed while they read the corpus."""
     for left in parent.glob(f"{READING}*"):
         if _age(left) > _LONG:
             shutil.rmtree(left, ignore_errors=True)
 
 
 def _age(folder: Path) -> float:
-    """Seconds since anything in a folder changed; 0 where that cannot be told."""
+    """Seconds since anything in a folder changed, or 0 if that is unknown."""
     with contextlib.suppress(OSError):
         return time.time() - max(p.stat().st_mtime for p in [folder, *folder.rglob("*")])
     return 0.0
@@ -154,10 +154,10 @@ def _age(folder: Path) -> float:
 
 @contextlib.contextmanager
 def failing_in_words(parent: Path) -> Iterator[None]:
-    """A full disk and the like become a ScanError."""
+    """Turn errors of the disk into a ScanError."""
     try:
         yield
-    except BrokenPipeError:  # of whoever is told of the progress
+    except BrokenPipeError:  # an error of the progress callback, not of the disk
         raise
     except OSError as error:
         reason = error.strerror or " ".join(str(error).split())[:200]

@@ -1,8 +1,8 @@
-"""The lists of pairs that a layer keeps while it is scanned, and what a pair must beat to enter.
+"""The lists of pairs that a layer keeps during a scan, and the bounds that a pair must beat.
 
-The bounds outlive a shard. They come from K real pairs of the same corpus, so no pair that they
-turn away could be among the K best of the whole: shards may leave out different pairs, depending on
-what was scanned before them, and still merge into the same lists.
+The bounds stay from shard to shard. They come from K real pairs of the same corpus, so a pair below
+them cannot be among the K best of the whole. Which pairs a shard leaves out depends on what was
+scanned before, but merging shards always gives the same lists.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Found:
     def chance(self) -> Tensor:
         """(pair,) int64: the order of the pairs in a uniform sample."""
         n_dst, n_src = self.pattern.shape[2:]
-        skipped = self.owner - self.sequence  # other heads' patterns, which share the hashes
+        skipped = self.owner - self.sequence  # the hashes do not depend on the head
         cell = (self.row - skipped * n_dst) * n_src + self.column
         return self.batch.pair_order.reshape(-1)[cell]
 
@@ -112,12 +112,12 @@ class Lists:
         none = self._limits.view(len(LISTS), n_heads) == 0
         self._bounds = torch.where(none, -1, MOST)  # (list, head)
         self._known = False
-        self._asked: dict[str, Tensor] | None = None  # what the bounds come to, until they change
+        self._asked: dict[str, Tensor] | None = None  # the bounds as a gate, until they change
         self._before = Pairs.empty(0, device)  # the best of earlier shards, without their rows
         self.start()
 
     def gate(self, batch: Batch, tokens: Tensor, of_token: Tensor) -> Gate:
-        """What a pair must have to enter a list as they stand; everything where write is kept.
+        """The bounds of all lists now; none where write scores are kept.
 
         ``of_token`` (head, token) the multiple that the list of a token asks for, which
         ``tokens`` (batch, src) numbers.
@@ -127,7 +127,7 @@ class Lists:
         return Gate(tokens, of_token, batch.pair_order, **self._asked)
 
     def _ask(self) -> dict[str, Tensor]:
-        """What the lists ask for, by the gate's names."""
+        """The bounds of the lists by the gate's field names."""
         bounds = self._bounds
         least = ascending(bounds[_KIND["top"]])
         if self._scores_write:
@@ -147,19 +147,19 @@ class Lists:
         }
 
     def start(self) -> None:
-        """Begin a shard with empty lists."""
+        """Start a shard with empty lists."""
         self._waiting = [Pairs.empty(self.width, self.device)]
 
     def finish(self) -> Pairs:
-        """What the shard's lists hold."""
+        """The shard's lists."""
         kept = self._rank()
         bare = replace(kept, rows=kept.rows[:, :0])
         self._before = Pairs.join([self._before, bare]).best(self._limits)
         return kept
 
     def offer(self, found: Found) -> None:
-        """Let every list take what it may of the pairs above average, and of the sampled rows."""
-        if not self._known:  # one window, then a few: each raises what the next must beat
+        """Offer the pairs above average, and the sampled rows, to every list."""
+        if not self._known:  # one window, then a few: each raises the bounds for the next
             n = len(found.pattern)
             for start, end in pairwise(sorted({0, 1, min(4, n), n})):
                 self._offer_pairs(found.only(slice(start, end)))
@@ -181,14 +181,14 @@ class Lists:
         n_dst, most = found.pattern.shape[2], self._bounds.cpu().numpy()
         made = offers(self.n_heads, *of_pairs, n_dst, most, _OFFERED, _BANDS)
         group, order, pick = (torch.from_numpy(some).to(self.device) for some in made)
-        if len(pick) > self._room:  # before the bounds are known: choose first, then copy rows
+        if len(pick) > self._room:  # while there are no bounds yet: choose first, then copy rows
             some = best(group, order, found.place(pick), self._limits)
             group, order, pick = group[some], order[some], pick[some]
         if len(pick):
             self._keep(found, group, order, pick)
 
     def _keep(self, found: Found, group: Tensor, order: Tensor, pick: Tensor) -> None:
-        """Copy pairs out of the pattern before it is dropped."""
+        """Copy pairs and their rows out of the pattern before it is dropped."""
         n_src = found.pattern.shape[3]
         moved = found.write[pick] if found.norms is not None else _nan(found.attention[pick])
         sequence = found.sequence[pick]
@@ -207,7 +207,7 @@ class Lists:
         )
 
     def _offer_rows(self, found: Found, windows: slice) -> None:
-        """Sampled rows, whatever they do, with the best source that is not left out."""
+        """Offer sampled rows, each with its best source that is not left out."""
         batch = found.batch
         bound = self._bounds[_KIND["rows"]]  # (head,)
         may = (batch.row_order[windows] <= bound.max()) & (batch.counted[windows] > 0)
@@ -246,7 +246,7 @@ class Lists:
         return torch.nn.functional.pad(rows.half(), (0, self.width - rows.shape[-1]))
 
     def _rank(self) -> Pairs:
-        """Drop what is not among the best, and raise the bounds."""
+        """Keep only the best pairs, and raise the bounds."""
         kept = Pairs.join(self._waiting).best(self._limits)
         self._waiting = [kept]
         known = kept
@@ -279,7 +279,7 @@ class TokenLists:
         self._lists = np.zeros((self.n_heads, len(tokens), self.limit, 2), np.int64)
 
     def finish(self) -> Best:
-        """What the shard's lists hold."""
+        """The shard's lists."""
         self._bounds[:, self._tokens] = self._least
         held = self._lists[..., 0] > 0
         key = np.arange(self.n_heads)[:, None] * self.vocabulary + self._tokens
@@ -296,7 +296,7 @@ class TokenLists:
     def offer(
         self, reduced: Reduced, pattern: Tensor, visible: Tensor, windows: Tensor, where: Tensor
     ) -> None:
-        """Let every token's list take what it may of the pairs that a reduction found.
+        """Offer the pairs that a reduction found to every token's list.
 
         ``windows`` (batch,) their numbers; ``where`` (batch, src) each source in ``tokens``.
         """

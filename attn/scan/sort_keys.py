@@ -1,7 +1,7 @@
-"""The order of pairs: packed places, order keys, uniform hashes, and the K best of every group.
+"""Sort keys of pairs: packed places, score keys, uniform hashes, and the K best of every group.
 
-Everything is an int64 tensor: scores become keys that sort the other way round, a (window, dst,
-src) becomes one number, and a hash of it makes a uniform sample that knows no order of arrival.
+Everything is an int64 tensor. Scores become keys that sort in reverse, a (window, dst, src) becomes
+one number, and its hash makes a uniform sample that does not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 MOST = 0x7FFFFFFF
-"""The largest order; an order is in [0, 2^31)."""
+"""The largest sort key; keys are in [0, 2^31)."""
 
 
 def pack(window: Tensor, dst: Tensor, src: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ def divided(values: Tensor, by: int) -> Tensor:
 
 
 def argsort(keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Sorted int64 keys and where they were, in no order among equals."""
+    """Sorted int64 keys and their indices; equal keys come in any order."""
     if keys.device.type != "cpu":
         ranked, index = torch.sort(keys)
         return ranked, index

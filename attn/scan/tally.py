@@ -1,9 +1,9 @@
-"""What is kept of a scan: exact counts, and the best pairs of each head. Mergeable in any order.
+"""The tally: exact counts and the best pairs of each head, which can be merged in any order.
 
-One :class:`LayerTally` a layer. Each piece of a layer's pattern is reduced in one pass to sums, to
-counts for each source and destination, and to the pairs above average; the few of these that may
-still enter a list are kept, and everything else works on those. Sums are in fixed point, so adding
-is exact in any order.
+There is one :class:`LayerTally` for each layer. Each piece of a layer's pattern is reduced in one
+pass to sums, to counts for each source and destination, and to the pairs above average; the few of
+these that may still enter a list are kept, and everything else works on those. Sums are in fixed
+point, so adding is exact in any order.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class LayerTally:
         self.start(torch.arange(vocabulary))
 
     def start(self, tokens: Tensor) -> None:
-        """Begin a shard with nothing counted; ``tokens`` (token,) the numbers it has, rising."""
+        """Start a shard with nothing counted; ``tokens`` (token,) are its token numbers, rising."""
         heads, device = self.n_heads, self.device
 
         def zeros(*shape: int) -> Tensor:
@@ -72,7 +72,7 @@ class LayerTally:
         self._token_lists.start(tokens.cpu())
 
     def finish(self, shard: int) -> LayerPart:
-        """What was counted since :meth:`start`, as the part that is shard ``shard``."""
+        """What was counted since :meth:`start`, as the part of shard number ``shard``."""
         part = LayerPart(
             frozenset([shard]),
             self.rows,
@@ -146,14 +146,14 @@ class LayerTally:
         """Count the pairs above average by head, attention, source and destination."""
         self.attention += reduced.of_bin.sum(0)
         self.pairs += reduced.of_row.sum((0, 2))
-        if self.skip_first:  # what rests there says nothing of the token that stands there
+        if self.skip_first:  # attention at rest there says nothing about the first token
             reduced.mass[..., 0] = 0
             even = torch.nn.functional.pad(even[:, 1:], (1, 0))
         self._add_to_tables(reduced, where, moving)
         self.uniform.index_add_(0, where.view(-1), _whole(even).view(-1))
 
     def _add_to_tables(self, reduced: Reduced, where: Tensor, moving: Tensor) -> None:
-        """Add what columns and rows got to the tokens ``where`` (batch, position)."""
+        """Add the sums of columns and rows to the tokens ``where`` (batch, position)."""
         from attn.scan.reduce_cpu import count
 
         sources = reduced.of_source, reduced.mass, reduced.best_source

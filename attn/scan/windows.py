@@ -1,4 +1,4 @@
-"""Corpus → windows of tokens in documents.parquet, and those windows read back by shard."""
+"""Writes a corpus as windows of tokens into documents.parquet, and reads them back by shard."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def tokenize(
 
 
 def _windows(session: ModelSession, text: str, plan: Plan) -> Iterator[tuple[int, Tokens]]:
-    """The windows of a document: where each begins in its tokens, and its tokens."""
+    """The windows of a document: the token at which each begins, and its tokens."""
     if not plan.all_windows:
         tokens = session.encode(text, plan.bos, plan.ctx)
         if len(tokens) >= 2:
@@ -68,7 +68,7 @@ def _windows(session: ModelSession, text: str, plan: Plan) -> Iterator[tuple[int
     room, n = plan.ctx - first, len(whole) - first
     assert plan.stride is not None
     for begin in range(0, n, plan.stride):
-        if begin and begin - plan.stride + room >= n:  # the window before reached the end
+        if begin and begin - plan.stride + room >= n:  # the previous window reached the end
             return
         places = [*range(first), *range(first + begin, first + min(begin + room, n))]
         texts = tuple(whole.texts[i] for i in places)
@@ -76,7 +76,7 @@ def _windows(session: ModelSession, text: str, plan: Plan) -> Iterator[tuple[int
 
 
 def windows_by_shard(work: Path, size: int) -> Iterator[tuple[int, list[tuple[int, Record]]]]:
-    """(shard, its windows with their numbers), in order; a shard is a fixed range of documents."""
+    """Give (shard, its numbered windows) in order. A shard is a fixed range of documents."""
     records = enumerate(record for some in read_documents(work) for record in some)
     for number, some in groupby(records, lambda pair: pair[1].document // size):
         yield number, list(some)

@@ -21,7 +21,7 @@ from attn.analyse.similar import similar
 from attn.analyse.summary import not_measured, summary
 from attn.describe.questions import TIERS
 from attn.describe.report import Report
-from attn.describe.score import told
+from attn.describe.score import interval_text
 from attn.describe.store import Descriptions
 from attn.describe.trial import SHUFFLED
 from attn.formatting import shown
@@ -344,9 +344,9 @@ def _score(found: Report) -> str:
     rows = [
         [
             names.get(one.name, one.name),
-            told(one.pair),
-            *(told(one.tiers.get(tier), short=True) for tier in TIERS),
-            told(one.pick),
+            interval_text(one.pair),
+            *(interval_text(one.tiers.get(tier), short=True) for tier in TIERS),
+            interval_text(one.pick),
         ]
         for one in found.results
     ]

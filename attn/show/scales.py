@@ -67,6 +67,6 @@ def ticks(scale: str, high: float = 1.0) -> list[float]:
     return [*kept, high]
 
 
-def said(tick: float, scale: str) -> str:
+def tick_label(tick: float, scale: str) -> str:
     """A tick's label; the logarithmic scale has all that is less at its lowest, too."""
     return f"≤{tick:g}" if scale == "log" and tick <= FLOOR else f"{tick:.2g}"

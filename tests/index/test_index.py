@@ -28,7 +28,7 @@ from attn.errors import (
 from attn.heads import HeadId
 from attn.index.format import FORMAT
 from attn.index.index import Index, find_indexes
-from attn.index.manifest import sealed, verify
+from attn.index.manifest import sealed_text, verify
 from attn.measure.metrics import METRICS
 from attn.scan.plan import Plan
 from attn.scan.run import scan
@@ -66,7 +66,7 @@ def change_manifest(folder: Path, **values: Any) -> None:
     path = folder / "manifest.json"
     before = json.loads(path.read_text())
     del before["seal"]
-    path.write_text(sealed(before | values))
+    path.write_text(sealed_text(before | values))
 
 
 def flip(path: Path, place: int) -> None:

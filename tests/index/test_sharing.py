@@ -28,7 +28,7 @@ from attn.index.folder import index_folder
 from attn.index.format import FORMAT, MANIFEST
 from attn.index.hub import card
 from attn.index.index import Index, find_indexes
-from attn.index.manifest import read_manifest, sealed, verify
+from attn.index.manifest import read_manifest, sealed_text, verify
 from tests.cli.test_cli import Done, attn, check_one_sentence
 from tests.conftest import Tiny, contents
 from tests.hub import TOKEN, Hub, Repo
@@ -70,7 +70,7 @@ def check_same(folder: Path, index: Path) -> None:
 
 def manifest_text(index: Path, **changes: Any) -> str:
     """The manifest of an index with other values, and the seal that fits them."""
-    return sealed(asdict(read_manifest(index)) | changes)
+    return sealed_text(asdict(read_manifest(index)) | changes)
 
 
 Entry = tuple[str, bytes] | tuple[tarfile.TarInfo, bytes]

@@ -255,11 +255,11 @@ def _reopened(index: Index, table: object) -> Index:
     """The index with another heads.parquet, whose manifest fits it."""
     from attn.files import sha256
     from attn.index.format import options
-    from attn.index.manifest import FileRecord, footer, sealed
+    from attn.index.manifest import FileRecord, footer, sealed_text
 
     path = index.path / "heads.parquet"
     pq.write_table(table, path, **options())
     record = FileRecord(path.stat().st_size, sha256(path), footer(path))
     manifest = replace(index.manifest, files={**index.manifest.files, "heads.parquet": record})
-    (index.path / "manifest.json").write_text(sealed(asdict(manifest)))
+    (index.path / "manifest.json").write_text(sealed_text(asdict(manifest)))
     return Index.open(index.path)

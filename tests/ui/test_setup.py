@@ -13,7 +13,7 @@ import pytest
 
 from attn.errors import ModelError
 from attn.index.index import Index
-from attn.index.manifest import sealed
+from attn.index.manifest import sealed_text
 from attn.models import builtin
 from attn.ui import setup
 from attn.ui.jobs import Runner, runner
@@ -158,7 +158,7 @@ def test_model_missing_but_index_there(
 ) -> None:
     manifest = json.loads((copied / "manifest.json").read_text())
     del manifest["seal"]
-    (copied / "manifest.json").write_text(sealed(manifest | {"model": builtin.NAME}))
+    (copied / "manifest.json").write_text(sealed_text(manifest | {"model": builtin.NAME}))
     assert "Examples of L0H0" in said(start("examples", copied.parent, layer=0, head=0))
     app = start("prompt", copied.parent, layer=0, head=0)
     assert "which is not fetched yet" in said(app)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from attn.formatting import shown
-from attn.show.scales import places, said, ticks
+from attn.show.scales import places, tick_label, ticks
 
 CLEAR = "rgba(0,0,0,0)"
 
@@ -57,7 +57,7 @@ def color_bar(scale: str | None = None, high: float = 1.0) -> dict[str, Any]:
     if scale is None:
         return bar
     kept = ticks(scale, high)
-    text = [said(tick, scale) for tick in kept]
+    text = [tick_label(tick, scale) for tick in kept]
     return bar | {"tickvals": places(np.array(kept), scale, high), "ticktext": text, "tickangle": 0}
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from attn.describe.questions import TIERS
 from attn.describe.report import Report
-from attn.describe.score import Result, told
+from attn.describe.score import Result, interval_text
 from attn.describe.trial import SHUFFLED
 from attn.ui.notices import plain
 
@@ -62,7 +62,7 @@ def show_results(results: Sequence[Result], names: dict[str, str] | None = None)
     rows = []
     for result in results:
         name = (names or {}).get(result.name, result.name)
-        row = {"description or rule": name, "pair test": told(result.pair)}
-        row |= {tier: told(result.tiers.get(tier), short=True) for tier in TIERS}
-        rows.append(row | {"pick of five": told(result.pick)})
+        row = {"description or rule": name, "pair test": interval_text(result.pair)}
+        row |= {tier: interval_text(result.tiers.get(tier), short=True) for tier in TIERS}
+        rows.append(row | {"pick of five": interval_text(result.pick)})
     st.table(rows)
