@@ -1,4 +1,4 @@
-"""Names and files → documents with stable ids, streamed: memory does not grow with the corpus.
+"""Streams the documents of a named corpus or a file, with stable ids. Memory stays flat.
 
 What a corpus can be named:
 

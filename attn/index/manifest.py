@@ -70,7 +70,7 @@ class Manifest:
 
     @property
     def about(self) -> dict[str, str]:
-        """What a link says beside the index's name, so that whoever lacks it can make it."""
+        """What a link says about the index, so that someone who lacks it can make it."""
         about = {"model": self.model, "corpus": self.corpus, "ctx": str(self.ctx)}
         about |= {"skip": str(self.skip)} if self.skip else {}
         return about | ({"docs": str(self.docs)} if self.docs is not None else {})
@@ -91,19 +91,19 @@ class Manifest:
 
     @property
     def overlap(self) -> int:
-        """How many positions of a document's later windows, BOS included, the one before has."""
+        """Positions, BOS included, that a later window of a document shares with the one before."""
         return self.ctx - self.stride
 
     @property
     def end(self) -> int | None:
-        """The place of the first document after those scanned; None: the corpus was read whole."""
+        """The place of the first document after those scanned; None if the corpus was read whole."""
         return None if self.docs is None else self.skip + self.docs
 
 
 def derived_values(
     values: Mapping[str, Any], documents: DocumentWriter, measured: Measured
 ) -> dict[str, Any]:
-    """What documents.parquet and the sums add to the manifest's values, the identity among it."""
+    """The manifest's values that follow from the documents and sums, among them the identity."""
     apart = ("corpus", "skip", "docs", "short", "notices", "metrics")
     decisive = {name: value for name, value in values.items() if name not in apart}
     decisive |= {"format": FORMAT, "fingerprint": documents.fingerprint, **measured.identity}
@@ -140,7 +140,7 @@ def write_manifest(folder: Path, **values: Any) -> Manifest:
 
 
 def sealed_text(values: Mapping[str, Any]) -> str:
-    """A manifest's text: its values, and a hash of them by which a changed byte is found."""
+    """A manifest's text: its values, and a hash of them that reveals a changed byte."""
 
     def text(some: Mapping[str, Any]) -> str:
         return json.dumps(some, indent=1, sort_keys=True, default=list)
@@ -172,7 +172,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def parse_manifest(text: str, folder: Path, remedy: str = "scan again") -> Manifest:
-    """A manifest from its text; ``folder`` and ``remedy`` are for the errors to name.
+    """Parse a manifest's text; errors name ``folder`` and ``remedy``.
 
     Raises :class:`IndexMismatch`, :class:`IndexDamaged`.
     """
@@ -222,7 +222,7 @@ def verify(folder: str | Path) -> None:
 
 
 def verify_files(folder: Path) -> Manifest:
-    """Read every file of the manifest and compare; what else is in the folder does not matter."""
+    """Compare every file that the manifest names; other files in the folder are ignored."""
     manifest = read_manifest(folder)
     for name, (_, digest, _) in manifest.files.items():
         if sha256(folder / name) != digest:

@@ -31,7 +31,7 @@ class Measured:
 
     @classmethod
     def now(cls) -> Measured:
-        """What a scan that starts now will hold."""
+        """What an index of a scan that starts now will hold."""
         made = sums()
         added = tuple(one for one in DEFINED.values() if one.origin)
         return cls(tuple(m.name for m in made), tuple(m.scale for m in made), added)
@@ -61,7 +61,7 @@ class Measured:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What of it makes another index of the same scan."""
+        """The part of an index's identity that depends on what is measured."""
         return {"sums": self.sums, "metrics": self.sources}
 
     @property

@@ -15,8 +15,8 @@ from attn.measure.histograms import DISTANCES
 from attn.measure.metrics import Metric, values_of
 from attn.measure.user_metrics import load_installed
 
-_OF_WEIGHTS = ("q_", "k_", "v_", "ov_", "qk_")  # how the columns begin that hold lists
-_OF_MODEL = ("random", "weights")  # the kinds of metric that no corpus changes
+_OF_WEIGHTS = ("q_", "k_", "v_", "ov_", "qk_")  # prefixes of the columns that hold lists
+_OF_MODEL = ("random", "weights")  # the kinds of metric that do not depend on the corpus
 
 
 class HeadNumbers(IndexReader):
@@ -61,16 +61,16 @@ class HeadNumbers(IndexReader):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """The metrics of this index, in the order to show them."""
+        """The names of this index's metrics, in the order to show them."""
         return tuple(self._metrics)
 
     @property
     def main_metrics(self) -> tuple[str, ...]:
-        """Those of them that are shown first; the others unfold."""
+        """The names of the metrics that are shown first; the others unfold."""
         return tuple(name for name in self._metrics if self._defined[name].main)
 
     def definition(self, name: str) -> Metric:
-        """What a metric of this index is; raises QueryError for one that the index has not."""
+        """The definition of a metric of this index. Raises QueryError for one that it lacks."""
         self._check_metric(name)
         return self._defined[name]
 
@@ -113,7 +113,7 @@ class HeadNumbers(IndexReader):
         }
 
     def of_model(self) -> dict[str, np.ndarray]:
-        """What no corpus changes: column → (layer, head) or (layer, head, ...).
+        """What does not depend on the corpus: column → (layer, head) or (layer, head, ...).
 
         The metrics on random tokens and, where the index has them, what the weights say, as
         :func:`attn.measure.weights.measure_weights` gives it.

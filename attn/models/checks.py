@@ -1,7 +1,7 @@
-"""A model's first reading, compared with its own eager attention and with the Bridge's.
+"""Checks a model's first reading against its own eager attention and the Bridge's.
 
-What differs is refused by name: a wrong pattern would look like any other. The reading is short,
-and windows longer than it are shortened meanwhile, so that every mask cuts while it is compared.
+A model that differs is refused by name, because a wrong pattern would look like any other. The
+reading is short, and longer windows are shortened for it, so that every mask takes effect.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from attn.errors import ModelError
 from attn.models.interface import Reading
 
 PROBE = 24  # tokens in the reading
-SHORT = 16  # what longer windows are set to meanwhile
+SHORT = 16  # the length that longer windows get for the check
 WINDOWS = ("sliding_window", "attention_chunk_size")
 TOLERANCE = {"float32": 1e-4, "bfloat16": 5e-2, "float16": 1e-2}
-"""How much of a row's attention may lie elsewhere: in the worst row; with half precision, where a
-row is off by chance, in the average row of the worst head."""
+"""The most of a row's attention that may differ: in the worst row, or, in half precision, where
+single rows differ by chance, in the average row of the worst head."""
 WITH_ATTENTION = ("full_attention", "sliding_attention", "chunked_attention", "attention", "hybrid")
 
 

@@ -1,4 +1,4 @@
-"""What a notebook calls a model → a :class:`ModelSession`, its own model left as it is."""
+"""Turns what a notebook holds as a model into a :class:`ModelSession`, without changing it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _session(hf: Any, tokenizer: Any) -> ModelSession:
     dtype = str(weight.dtype).removeprefix("torch.")
     if dtype not in DTYPES:
         raise ModelError(f"The model's weights are {dtype}: choose {', '.join(DTYPES)}.")
-    tokenizer = copy.deepcopy(tokenizer)  # the Bridge sets what it lacks
+    tokenizer = copy.deepcopy(tokenizer)  # the Bridge sets it if it is missing
     name = hf.config.name_or_path or type(hf).__name__
     tokenizer.name_or_path = tokenizer.name_or_path or name
     hf.config.architectures = hf.config.architectures or [type(hf).__name__]
@@ -92,7 +92,7 @@ def _tokenizer_of(bridge: Any) -> Any:
         fresh = transformers.AutoTokenizer.from_pretrained(
             bridge.tokenizer.name_or_path, local_files_only=True, trust_remote_code=False
         )
-    except (OSError, ValueError):  # it is on no disk: then it is taken as it is
+    except (OSError, ValueError):  # it is not on disk, so it is taken as it is
         return bridge.tokenizer
     tokenizer = copy.deepcopy(bridge.tokenizer)
     if fresh.get_vocab() == tokenizer.get_vocab():
@@ -101,7 +101,7 @@ def _tokenizer_of(bridge: Any) -> Any:
 
 
 def _of_bridge(bridge: Any) -> ModelSession:
-    """A session of the model inside a Bridge, which has put modules of its own into it."""
+    """A session of the model inside a Bridge, which has replaced some of its modules."""
     inner = bridge.original_model
     config = copy.deepcopy(inner.config)
     config._attn_implementation = "eager"

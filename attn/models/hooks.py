@@ -1,8 +1,8 @@
-"""Reading models whose attention is code of their own, not that of ``AttentionInterface``.
+"""Reads models with attention code of their own, outside ``AttentionInterface``.
 
-Their attention modules give their pattern back next to their output, so a hook on each shows it.
-Only models of :data:`MODULES` are read so, each of them tested against its own eager attention.
-With half precision their patterns are half precise too: near ties of a ranking may fall otherwise.
+Their attention modules return the pattern beside the output, so a hook on each can read it. Only
+the models of :data:`MODULES` are read in this way, and each is tested against its own eager
+attention. In half precision their patterns are half precise too, so near ties may rank differently.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ UNREADABLE = {
     "indices": "sources chosen by content",
     "block_indices": "sources chosen by content",
 }
-"""What some models hand to their attention function, and :func:`attend` knows nothing of."""
+"""Arguments that some models pass to their attention function and :func:`attend` lacks."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Stop(Exception):
 
 @dataclass
 class Watch:
-    """What the attention function of one model reports to, and when it stops.
+    """Receives the reports of one model's attention function, and decides when to stop.
 
     ``name`` the model's; ``grams`` of each layer (head, d_head, d_head): ``W_O W_Oᵀ`` where norms
     are wanted; ``values`` gives (batch, head, src, d_head) from a layer and its attention's input.
@@ -64,10 +64,12 @@ class Watch:
     last: int = -1
     grams: Mapping[int, Tensor] | None = None
     values: Callable[[int, Tensor], Tensor] | None = None
-    seen: tuple[Tensor | None, Tensor] | None = None  # the last mask and what it leaves visible
+    seen: tuple[Tensor | None, Tensor] | None = (
+        None  # the last mask, and how many sources it leaves visible
+    )
 
     def wants(self, layer: int) -> bool:
-        """Whether a layer is to be shown."""
+        """Whether a layer is wanted."""
         return self.observer is not None and layer in self.layers
 
     def report(self, layer: int, pattern: Tensor, visible: Tensor, value: Tensor | None) -> None:
@@ -79,7 +81,7 @@ class Watch:
         self.observer(Reading(layer, pattern, visible, norms))
 
     def stop_after(self, layer: int) -> None:
-        """End the forward pass where no later layer is wanted."""
+        """End the forward pass if no later layer is wanted."""
         if layer >= self.last:
             raise Stop
 

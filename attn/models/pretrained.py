@@ -1,4 +1,4 @@
-"""Names → Hugging Face models and tokenizers, by the safe ways of loading alone."""
+"""Loads Hugging Face models and tokenizers by name, in safe ways only."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def locate(name: str) -> tuple[str, str | None]:
 
 
 def load(name: str, path: str, revision: str | None, dtype: torch.dtype) -> tuple[Any, Any]:
-    """Model and tokenizer, by the safe ways of loading: no remote code, no pickle, no kernels."""
+    """Load model and tokenizer safely: no remote code, no pickle, no remote kernels."""
     import transformers
     from transformers.models.auto import modeling_auto as auto
 
@@ -77,7 +77,7 @@ def load(name: str, path: str, revision: str | None, dtype: torch.dtype) -> tupl
         tokenizer = transformers.AutoTokenizer.from_pretrained(path, **where)
     except ModelError:
         raise
-    except Exception as error:  # whatever a broken file makes three libraries raise
+    except Exception as error:  # three libraries raise many kinds of errors for a broken file
         raise ModelError(_reason(name, error)) from error
     if loaded["missing_keys"]:
         missing = min(loaded["missing_keys"])
@@ -92,7 +92,7 @@ def load(name: str, path: str, revision: str | None, dtype: torch.dtype) -> tupl
 
 
 def _reason(name: str, error: Exception) -> str:
-    """One sentence for what went wrong in loading a model."""
+    """A sentence that says why a model could not be loaded."""
     text = str(error)
     if "gated" in text or "401" in text or "403" in text:
         return f"{name} is gated or private: log in with `hf auth login` and accept its terms."
@@ -120,7 +120,7 @@ def context_length(hf: Any, tokenizer: Any) -> int:
 
 
 def _unused_positions(hf: Any) -> int:
-    """RoBERTa and its like count positions from after the padding's: the first ones lie idle."""
+    """The first positions, which RoBERTa and similar models never use."""
     table = getattr(getattr(hf.base_model, "embeddings", None), "position_embeddings", None)
     padding = getattr(table, "padding_idx", None)
     return 0 if padding is None else int(padding) + 1

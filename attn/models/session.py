@@ -53,7 +53,7 @@ class ModelSession:
         try:
             self.n_layers = int(config.num_hidden_layers)
             self.n_heads = int(config.num_attention_heads)
-        except (AttributeError, TypeError) as error:  # Mamba has none, OpenELM a list of them
+        except (AttributeError, TypeError) as error:  # Mamba has no such value, OpenELM has a list
             raise ModelError(
                 f"{name} ({config.model_type}) has no attention heads, or not the same number in "
                 f"every layer: choose another model."
@@ -65,10 +65,13 @@ class ModelSession:
         self._lock = threading.Lock()
         self._text_lock = threading.Lock()
         self._iterating: int | None = None
-        self._reading = threading.Lock()  # around every change of it
+        self._reading = threading.Lock()  # held for every change of it
         self._visible: dict[int, dict[int, Tensor]] = {}
         self._watch = Watch(name, values=self._values)
-        firsts = tokenizer.bos_token_id, tokenizer.cls_token_id  # the Bridge sets what it lacks
+        firsts = (
+            tokenizer.bos_token_id,
+            tokenizer.cls_token_id,
+        )  # the Bridge sets it if it is missing
         self.bridge = _bridge(self)
         self._install()
         self.bos_id: int | None = firsts[self.bidirectional]
@@ -117,7 +120,7 @@ class ModelSession:
         lengths: Sequence[int] | None = None,
         norms: bool = False,
     ) -> None:
-        """Run the model and show each layer's :class:`Reading` to ``observer``, in layer order.
+        """Run the model and pass each layer's :class:`Reading` to ``observer``, in layer order.
 
         ``ids`` (batch, position) integers, shorter sequences padded on the right with any id;
         ``lengths`` (batch,) their real lengths, which a bidirectional model needs; ``norms`` gives
@@ -166,11 +169,11 @@ class ModelSession:
         The next layer runs when the next pattern is asked for; the session is busy until the
         iterator ends or is closed.
         """
-        self._batch(ids)  # bad input fails here, not at the first step
+        self._batch(ids)  # bad input fails here, not at the first iteration
         return self._patterns(ids, layers)
 
     def _patterns(self, ids: Any, layers: Sequence[int] | None) -> Iterator[tuple[int, Tensor]]:
-        """A forward pass in a thread of its own, which waits after each layer for the reader."""
+        """Run a forward pass in its own thread, which waits for the reader after each layer."""
         ready, go = threading.Semaphore(0), threading.Semaphore(0)
         box: list[Reading | BaseException | None] = []
         closed = False
@@ -202,14 +205,14 @@ class ModelSession:
                     return
                 if isinstance(item, BaseException):
                     raise item
-                with self._reading:  # the worker holds the session and waits
+                with self._reading:  # the worker holds the session while it waits
                     self._iterating = reader
                 yield item.layer, item.pattern
                 del item
                 go.release()
         finally:
             closed = True
-            with self._reading:  # another reader may have the session by now
+            with self._reading:  # another reader may hold the session by now
                 if self._iterating == reader:
                     self._iterating = None
             go.release()
@@ -295,7 +298,7 @@ class ModelSession:
             yield
 
     def _install(self) -> None:
-        """Make the model show its patterns, and compare a first reading; refuse what differs."""
+        """Make the model show its patterns, and refuse it if a first reading differs."""
         ids = checks.probe(self.hf, self.n_ctx, self.n_vocab).to(self.device)
         readings: dict[int, Reading] = {}
         names = {f"blocks.{layer}.attn.hook_pattern": layer for layer in range(self.n_layers)}
@@ -317,13 +320,15 @@ class ModelSession:
             raise ModelError(
                 f"The memory of {self.device} does not hold {self.name}: use another device."
             ) from error
-        except Exception as error:  # whatever a model that is not understood makes torch raise
+        except (
+            Exception
+        ) as error:  # torch raises many kinds of errors for a model that is not supported
             raise ModelError(
                 f"The attention of {self.name} ({self.hf.config.model_type}) cannot be read: "
                 f"choose another model."
             ) from error
         theirs = {names[name]: cache[name].float().cpu() for name in names if name in cache}
-        self._visible.clear()  # of shortened windows
+        self._visible.clear()  # these are of shortened windows
         without = checks.without_attention(self.hf, self.n_layers, readings)
         layers = [layer for layer in range(self.n_layers) if layer not in without]
         self.bidirectional = checks.check(self.name, readings, layers, own, theirs, self.dtype)
@@ -376,7 +381,7 @@ def _bridge(session: ModelSession) -> Any:
             device=session.device,
             dtype=DTYPES[session.dtype],
         )
-    except Exception as error:  # whatever the adapters of its many architectures raise
+    except Exception as error:  # the adapters of its architectures raise many kinds of errors
         raise ModelError(
             f"TransformerBridge cannot read {session.name} ({hf.config.model_type}): "
             f"choose another model."

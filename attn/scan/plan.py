@@ -38,7 +38,7 @@ class Plan:
     shard: int = 64
 
     def check(self, session: ModelSession) -> Plan:
-        """The plan with its defaults filled in for the model. Raises ScanError if it does not fit."""
+        """The plan with its defaults filled in. Raises ScanError if it does not fit the model."""
         if not 2 <= self.ctx <= min(session.n_ctx, 65536):
             raise ScanError(
                 f"--ctx {self.ctx} does not fit: {session.name} takes 2 to {session.n_ctx} tokens."
@@ -76,7 +76,7 @@ class Plan:
 
     @property
     def overlap(self) -> int:
-        """How many positions of a document's later windows, BOS included, the one before has."""
+        """Positions, BOS included, that a later window of a document shares with the one before."""
         assert self.stride is not None  # after check
         return self.ctx - self.stride
 
