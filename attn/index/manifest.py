@@ -96,7 +96,7 @@ class Manifest:
 
     @property
     def end(self) -> int | None:
-        """The place of the first document after those scanned; None if the corpus was read whole."""
+        """The first document after those scanned; None if the corpus was read whole."""
         return None if self.docs is None else self.skip + self.docs
 
 
