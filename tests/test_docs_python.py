@@ -63,9 +63,18 @@ def test_a_metric_of_contributing(
 def test_there_is_an_example_of_everything() -> None:
     parts = re.split(r"^## ", TEXTS["CONTRIBUTING.md"], flags=re.MULTILINE)[1:]
     assert [part.split("\n")[0] for part in parts] == [
+        "Where a number on screen comes from", "How to check a change",
         "A metric", "A score", "A model source", "A corpus source",
     ]  # fmt: skip
-    assert all("```python" in part for part in parts)
+    assert all("```python" in part for part in parts[2:])
+
+
+def test_the_map_names_a_file_in_each_of_its_ten_lines() -> None:
+    text = TEXTS["CONTRIBUTING.md"].split("## Where a number on screen comes from")[1]
+    lines = [line for line in text.split("\n## ")[0].splitlines() if line.startswith("- ")]
+    named = [re.findall(r"`([^`]+)`", line) for line in lines]
+    assert [len(files) for files in named] == [1] * 10
+    assert all((ROOT / files[0]).is_file() for files in named)
 
 
 @pytest.mark.parametrize("name", DOCS)
