@@ -1,4 +1,4 @@
-"""How the patterns of heads on one text agree, and where they differ most."""
+"""Compares the patterns of heads on one text: how they agree, and where they differ most."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Which heads are meant: those of some layers, with metrics within some ranges.
+"""Filters heads by layer and by ranges of metrics.
 
-In links and on the command line a range is ``name:low:high``, an end left empty being open, and
-several are joined by commas: ``layer:10:20,induction:0.1:``.
+In links and on the command line a range is ``name:low:high``, where an empty end means no limit.
+Several are joined by commas: ``layer:10:20,induction:0.1:``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Range:
 
 
 def parse(text: str) -> tuple[Range, ...]:
-    """The ranges of a text, as above. Raises QueryError for anything else."""
+    """The ranges of a text, as above. Raises QueryError if it is malformed."""
     found = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         try:

@@ -1,8 +1,8 @@
-"""Which heads do this? Every head of a model ranked by token, by pair, or by pattern.
+"""Ranks every head of a model by token, by pair, or by pattern.
 
 By token the answer comes from an index alone, over its whole corpus. By cells — the pair or pairs
 of a text, drawn or by a template — it takes one forward pass, in which each layer's pattern is
-asked for the attention on those cells and dropped.
+reduced to the attention on those cells and dropped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Which heads are like this one: by their metrics, and by the tokens they look at."""
+"""Finds heads that are similar by their metrics and by the tokens they look at."""
 
 from __future__ import annotations
 

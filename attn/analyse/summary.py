@@ -1,4 +1,4 @@
-"""A head in two sentences, every number of them from the index: no language model is asked.
+"""A head in two sentences. All their numbers come from the index, not from a language model.
 
 The first says where the head's attention mass goes, by the budget of :mod:`attn.measure.metrics`;
 the second which tokens it picks, for how often they occur.

@@ -1,4 +1,4 @@
-"""How many tokens the work may cost. Calls at a time share one budget."""
+"""The budget of tokens that the work may cost. Parallel calls share one budget."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Budget:
 
     @contextmanager
     def room(self, tokens: int) -> Iterator[Callable[[Usage], None]]:
-        """Set about ``tokens`` aside for a call that then says what it cost.
+        """Reserve about ``tokens`` for a call, which then reports what it cost.
 
         Raises BudgetSpent when there is no room for them.
         """

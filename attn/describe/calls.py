@@ -1,6 +1,6 @@
-"""Describe a head, and test what is said of it: the library's two calls.
+"""The library's two calls: describe a head, and test a description.
 
-Both keep what they make beside the index, where the app and the command line find it.
+Both keep their results beside the index, where the app and the command line find them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is said to a language model and what comes back, as plain values. No network here."""
+"""Requests to a language model and its answers, as plain values. No network here."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ class Request:
     """One call: a system part, a user part, and how long the answer may be.
 
     ``logprobs`` ask for the log-probabilities of the answer's tokens, where the server has them;
-    ``temperature`` 0 for the likeliest answer; ``frequency_penalty`` keeps small models from going
-    round in circles.
+    ``temperature`` 0 for the likeliest answer; ``frequency_penalty`` keeps small models from
+    repeating themselves.
     """
 
     system: str
@@ -27,7 +27,7 @@ class Request:
 
 @dataclass(frozen=True)
 class TokenChoice:
-    """A token of an answer, with what else could have stood there: text → log-probability."""
+    """A token of an answer, with its alternatives: text → log-probability."""
 
     text: str
     alternatives: Mapping[str, float]
@@ -42,7 +42,7 @@ class Usage:
 
     @property
     def total(self) -> int:
-        """Both together."""
+        """Tokens of prompt and answer together."""
         return self.prompt + self.answer
 
     def __add__(self, other: Usage) -> Usage:
@@ -68,7 +68,7 @@ OnText = Callable[[str], None]
 
 
 class LanguageModel(Protocol):
-    """Whatever answers: a server's model, through attn/describe/client.py, or a fake."""
+    """Anything that answers requests: a model at a server (attn/describe/client.py), or a fake."""
 
     @property
     def name(self) -> str:
@@ -85,7 +85,7 @@ class LanguageModel(Protocol):
 
 @dataclass(frozen=True)
 class FakeModel:
-    """A language model for tests and demonstrations: answers by a function, and keeps no secret.
+    """A language model for tests and demonstrations that answers with a function.
 
     >>> fake = FakeModel(lambda request: "Attends to names.")
     >>> fake.complete(Request("system", "user", 10)).text

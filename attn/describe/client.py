@@ -1,9 +1,8 @@
 """A model at an OpenAI-compatible server. The only module that imports `openai`.
 
-What the package leaves open is closed here: one deadline for the whole call, whatever the server
-does in between; no redirect is followed; no key, organisation, project or header of the
-environment goes along; and whatever comes back that is no whole answer is one of the errors in
-attn/errors.py, in one sentence, with the key cut out of it.
+It is stricter than the package: there is one deadline for the whole call; redirects are not
+followed; no key, organisation, project or header of the environment is sent; and anything but a
+whole answer becomes one of the errors in attn/errors.py, in one sentence, without the key.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ DEADLINE, HERE = 120.0, 600.0
 
 _TRIES = 3
 _MOST_BYTES = 4_000_000
-_TOP = 20  # alternatives of a token: as many as OpenAI gives
+_TOP = 20  # alternatives of a token: the most that OpenAI gives
 
-# The headers that go out, and no others: the package would add those that the environment names.
+# Only these headers are sent; the package would add those that the environment names.
 _HEADERS = {"host", "accept", "connection", "content-type", "content-length"}
 
-# What a server may not know, and what the request says without it.
+# Options that a server may not know, and what the request says without them.
 _OPTIONAL = {
     "stream_options": ("stream_options",),
     "logprobs": ("logprobs", "top_logprobs"),
@@ -109,7 +108,7 @@ class Client:
     async def _bounded(
         self, request: Request, on_text: OnText | None, stop: threading.Event | None
     ) -> Answer:
-        """The call, cancelled at the deadline or when ``stop`` is set, wherever it is."""
+        """Make the call, and cancel it at the deadline or when ``stop`` is set."""
         end = time.monotonic() + self._deadline
         task = asyncio.ensure_future(self._tried(request, on_text, end))
         while not task.done():
@@ -132,7 +131,7 @@ class Client:
         )
 
     async def _tried(self, request: Request, on_text: OnText | None, end: float) -> Answer:
-        """Try again where the server failed or asks for patience, and without what it lacks."""
+        """Retry if the server failed or asks to wait, or without an option that it lacks."""
         tries = 0
         while True:
             try:
@@ -204,7 +203,7 @@ class Client:
         return body
 
     def _connection(self) -> openai.AsyncOpenAI:
-        """A connection that carries this server's key, if it has one, and nothing of others."""
+        """A connection with this server's key, if it has one, and no other secrets."""
         key = self.server.key.reveal()
 
         async def only_ours(request: Any) -> None:
@@ -249,12 +248,14 @@ class _Reading:
         self._odd = ""
 
     async def read(self, stream: Any) -> None:
-        """Take in a stream, or the whole answer of a server that does not stream."""
+        """Read a stream, or the whole answer of a server that does not stream."""
         kind = stream.response.headers.get("content-type", "").lower()
         if "html" in kind:
             raise unreadable(self._server, "a web page")
         if "event-stream" in kind:
-            async for chunk in stream:  # to its end: a stream left halfway is closed untidily
+            async for (
+                chunk
+            ) in stream:  # read to its end, because closing a stream halfway leaves errors behind
                 self._chunk(chunk.model_dump(warnings=False), "delta")
             return
         data = bytearray()

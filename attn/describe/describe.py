@@ -1,4 +1,4 @@
-"""A head → the prompt that asks what it does → a description. The pieces' one meeting place."""
+"""Describes a head: builds the prompt, sends it, and makes a description of the answer."""
 
 from __future__ import annotations
 

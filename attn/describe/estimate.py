@@ -1,4 +1,4 @@
-"""How many tokens a text is, roughly, for a model whose tokenizer is not here.
+"""Estimates how many tokens a text has, for a model whose tokenizer is not here.
 
 Every vocabulary cuts texts its own way, so this can only be an estimate: words count by length,
 digits by threes, each mark and each character beyond ASCII on its own.

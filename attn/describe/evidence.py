@@ -1,7 +1,7 @@
-"""What the index knows of a head → passages to describe it from, and to test descriptions on.
+"""Selects passages of an index from which a head is described and descriptions are tested.
 
-The only module of descriptions that asks the index. Training and held-out documents are told apart
-here, by attn/describe/split.py, and every passage carries its document's id.
+Only this module of descriptions asks the index. It separates training from held-out documents, by
+attn/describe/split.py, and every passage carries its document's id.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Numbers:
 
 
 def gather(index: Index, head: HeadId, n: int = 20, seed: int = 0) -> list[Passage]:
-    """About ``n`` passages of training documents to describe a head from, the telling ones first.
+    """About ``n`` passages of training documents to describe a head from, the clearest first.
 
     Ranked pairs, one per document; pairs of the lower bands; and rows in which the head rests.
     Raises DescribeError when the index has none.
@@ -146,7 +146,7 @@ def _above(passage: Passage) -> list[Passage]:
 
 
 def _spread(passages: Sequence[Passage]) -> list[Passage]:
-    """The passages with those of one document far apart: each document's first, then its second."""
+    """Reorder passages so that each document's first comes first, then each one's second."""
     documents: dict[str, list[Passage]] = {}
     for passage in passages:
         documents.setdefault(passage.document_id, []).append(passage)
@@ -179,7 +179,7 @@ def _mass(rows: Iterable[Passage]) -> dict[str, float]:
 
 
 def _apart(passages: Sequence[Passage], n: int, taken: Sequence[Passage]) -> list[Passage]:
-    """The first ``n`` passages whose row is not taken."""
+    """The first ``n`` passages from rows that are not used yet."""
     seen = {passage.place[:3] for passage in taken}
     chosen: list[Passage] = []
     for passage in passages:

@@ -1,4 +1,4 @@
-"""What a server did wrong → one error, one sentence, the key cut out of it."""
+"""Turns a server's failures into one error of one sentence, without the key."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _seconds(header: str | None) -> float | None:
 
 
 def redirected(server: Server, location: str) -> ServerRedirects:
-    """The error of an answer that points elsewhere: the key goes nowhere else."""
+    """The error of a redirect, which is not followed because of the key."""
     try:
         parts = urlsplit(location)
         target = f"{parts.scheme}://{parts.hostname}" if parts.hostname else "another path"
@@ -124,7 +124,7 @@ def unreachable(server: Server, error: BaseException) -> ServerError:
 
 
 def unreadable(server: Server, what: str) -> AnswerUnreadable:
-    """The error of an answer that is none."""
+    """The error of a response that is not an answer."""
     return AnswerUnreadable(
         f"The server at {server.host} answered with {what} instead of a model's answer: check its "
         "address, which most often ends in /v1."
@@ -132,7 +132,7 @@ def unreadable(server: Server, what: str) -> AnswerUnreadable:
 
 
 def _chain(error: BaseException | None) -> Any:
-    """An error and all that led to it, groups opened."""
+    """An error and its causes, with exception groups unpacked."""
     seen = 0
     waiting = [error]
     while waiting and seen < 50:

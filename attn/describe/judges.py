@@ -1,4 +1,4 @@
-"""Who answers the questions: an oracle, a coin, or a rule that needs no language model.
+"""Judges that need no language model: an oracle, a coin, and simple rules.
 
 A judge gives each pair a belief, any number, larger for a more certain yes, and each pick a weight
 for every source. The judge that reads a description is in attn/describe/reader.py.

@@ -1,7 +1,7 @@
-"""A language model on this machine, for who has no key: a GGUF file served by llama.cpp.
+"""Serves a GGUF file with llama.cpp on this machine, for people without a key.
 
-`serve` holds the server in this process; `start` starts it in one of its own, which ends with this
-one, when its `Local` is closed, or when nobody has asked anything of it for a while.
+`serve` runs the server in this process. `start` runs it in another process, which ends with this
+one, when its `Local` is closed, or when it has not been used for a while.
 """
 
 from __future__ import annotations
@@ -109,18 +109,18 @@ def serve(
 
 @dataclass
 class Local:
-    """A server in a process of its own. ``server`` how to reach it."""
+    """A server in a process of its own; ``server`` says how to reach it."""
 
     server: Server
     process: subprocess.Popen[str]
 
     @property
     def running(self) -> bool:
-        """Whether it still serves."""
+        """Whether the process still runs."""
         return self.process.poll() is None
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         if self.process.stdin:
             with contextlib.suppress(OSError):
                 self.process.stdin.close()
@@ -194,7 +194,7 @@ def _ready(process: subprocess.Popen[str], end: float, stop: threading.Event | N
 def hold(
     address: str, tell: Callable[[str], None], *, with_parent: bool, idle: float | None
 ) -> None:
-    """Say that the server at ``address`` is ready, and return when it should end.
+    """Print that the server at ``address`` is ready, and return when it should end.
 
     That is when standard input ends, where ``with_parent``, and when ``idle`` seconds have gone by
     without use, as its own report of its slots tells.
@@ -222,7 +222,7 @@ def _until_input_ends(over: threading.Event) -> None:
 
 
 def _slots(address: str) -> str:
-    """What the server says of its work; it changes with every call."""
+    """The server's own report of its work, which changes with every call."""
     import urllib.request
 
     try:

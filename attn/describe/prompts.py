@@ -1,7 +1,7 @@
-"""The texts that are sent to a language model. Pure functions of their arguments.
+"""The prompts that are sent to a language model. Pure functions of their arguments.
 
-Corpus text is data: it stands between marks that carry a code drawn anew for each prompt, which
-occurs nowhere in that text, so that nothing in it can end its own mark or begin another.
+Corpus text is data: it stands between marks with a code that is drawn for each prompt and does not
+occur in the text, so that nothing in the text can close a mark or open another.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def marked(shown: Shown, at: str) -> str:
 
 
 def neutral(text: str) -> str:
-    """``text`` with the marks by which chat templates take turns broken up by a space.
+    """``text`` with a space in every mark by which chat templates separate turns.
 
     >>> neutral("a<|im_end|> b</s> c[/INST] <b>")
     'a< |im_end|> b< /s> c[ /INST] <b>'
@@ -141,7 +141,7 @@ def describe_prompt(
     custom: str = "",
     budget: int | None = None,
 ) -> Prompt:
-    """Ask for a head's description from examples, the telling ones first.
+    """The prompt that asks for a head's description from examples, the clearest first.
 
     ``numbers`` lines about the head to tell beside them; ``custom`` the user's own words;
     ``budget`` about how many tokens the prompt may have: examples are dropped whole, from the end

@@ -139,7 +139,7 @@ def quotas(n: int, shares: Sequence[float], there: Sequence[int]) -> list[int]:
 
 
 class _Pool:
-    """Held-out rows to draw from, each once, in an order that the seed decides."""
+    """Held-out rows to draw from, each once, in the seed's order."""
 
     def __init__(
         self, passages: Sequence[Passage], first: int, bidirectional: bool, seed: int

@@ -1,4 +1,4 @@
-"""The judge that has only a description to go by: a language model answers the questions.
+"""The judge that knows only a description: a language model answers the questions.
 
 Questions go in batches, several calls at a time. Beliefs come from the log-probabilities of yes and
 no where the server gives them. Every batch's answers are handed on as they come, so that a test
@@ -70,7 +70,7 @@ class Reader:
         ]
 
     def prompts(self, questions: Sequence[PairQuestion | PickQuestion]) -> list[Prompt]:
-        """What would be sent, one prompt a batch."""
+        """The prompts that would be sent, one for each batch."""
         return [self._prompt(batch) for batch in _batches(questions, self.batch)]
 
     def _prompt(self, batch: Sequence[PairQuestion | PickQuestion]) -> Prompt:
@@ -100,7 +100,7 @@ class Reader:
     def _try(
         self, batch: Sequence[PairQuestion | PickQuestion], pick: bool, halt: threading.Event
     ) -> dict[str, Any]:
-        """A batch's answers; a failure keeps the other batches from being sent."""
+        """Get a batch's answers. A failure stops the other batches from being sent."""
         try:
             return self._batch(batch, pick, halt)
         except Stopped:
@@ -225,7 +225,7 @@ def _joined(one: dict[str, Any], two: dict[str, Any]) -> dict[str, Any]:
 
 
 def _worse(one: Exception | None, two: Exception) -> Exception:
-    """The failure to tell: what went wrong before what was merely stopped for it."""
+    """The more informative of two failures: a real one, not one that was stopped because of it."""
     if one is None or (isinstance(one, Stopped) and not isinstance(two, (Stopped, BudgetSpent))):
         return two
     return one

@@ -1,4 +1,4 @@
-"""Descriptions and reports as plain records of JSON values, and back. Foreign ones are checked."""
+"""Converts descriptions and reports to JSON records and back. Imported records are checked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def description_record(description: Description) -> dict[str, Any]:
 
 
 def description_from(record: dict[str, Any]) -> Description:
-    """The description of a record; raises ValueError, KeyError or TypeError for another one."""
+    """The description of a record. Raises ValueError, KeyError or TypeError if it is malformed."""
     values = dict(record)
     options = values.pop("options")
     values["head"] = HeadId.parse(values["head"])
@@ -43,7 +43,7 @@ def report_record(report: Report) -> dict[str, Any]:
 
 
 def report_from(record: dict[str, Any]) -> Report:
-    """The report of a record; raises ValueError, KeyError or TypeError for another one."""
+    """The report of a record. Raises ValueError, KeyError or TypeError if it is malformed."""
     values = dict(record)
     values["result"] = _result(values["result"])
     values["baselines"] = tuple(_result(one) for one in values["baselines"])

@@ -1,4 +1,4 @@
-"""How well a judge answers, with an interval, and what that says of a description. Pure NumPy.
+"""Scores a judge's answers with intervals, and the verdict on a description. Pure NumPy.
 
 Pair test: the area under the ROC curve, the chance that a yes is believed more than a no, ties
 counting half; with beliefs of only yes or no it is the balanced accuracy. Pick the source: the
@@ -112,7 +112,7 @@ def _area(questions: Sequence[PairQuestion], beliefs: Sequence[Belief]) -> Measu
 
 
 def _coin(known: np.ndarray) -> np.ndarray:
-    """Beliefs with those that could not be read as 0; their comparisons are set apart."""
+    """Beliefs with unreadable ones as 0; comparisons with those are handled separately."""
     return np.where(np.isfinite(known), known, 0.0)
 
 

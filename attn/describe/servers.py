@@ -1,4 +1,4 @@
-"""Where the language model is: address, model and key, from the environment or from a user.
+"""The language model's address, name and key, from the environment or from a user.
 
 A key belongs to the address it was given for, and is never sent to another.
 """
@@ -23,7 +23,7 @@ PRESETS: Mapping[str, str] = {
     "vLLM": "http://localhost:8000/v1",
     "llama.cpp": "http://localhost:8080/v1",
 }
-"""Name → the address where such a server answers unless told otherwise."""
+"""Server → its default address."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,4 +1,4 @@
-"""Which documents descriptions are written from, and which test them. They never meet.
+"""Splits documents: descriptions are written from some and tested on the others.
 
 A document's side follows from its id, the hash of its text, alone: the same text is on the same
 side in every index, and every window of a long document is on its document's side.

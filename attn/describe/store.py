@@ -1,10 +1,10 @@
-"""Where descriptions, their scores and a test's answers are kept: one SQLite file beside an index.
+"""Keeps descriptions, their scores and a test's answers in one SQLite file beside the index.
 
     indexes/smollm2-135m_sample_96058edf7fdd/                 the index
     indexes/smollm2-135m_sample_96058edf7fdd.descriptions     this file
 
 Several processes may write at once: each write is one short transaction that waits for its turn.
-No key is ever handed to this module.
+This module never gets a key.
 """
 
 from __future__ import annotations

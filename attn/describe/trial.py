@@ -1,6 +1,6 @@
-"""A description put to the test: questions, a judge that reads it, baselines, a verdict.
+"""Tests a description: questions, a judge that reads it, baselines, a verdict.
 
-The same for a description by a model and for one typed by a person.
+Descriptions by a model and by a person are tested alike.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from attn.heads import HeadId
 from attn.index.index import Index
 
 SHUFFLED = "another head's description"
-_OTHERS = 3  # heads to try, where a model does not come to an end
+_OTHERS = 3  # heads to try if a model does not finish its description
 
 Progress = Callable[[str, float], None]
 
@@ -184,7 +184,7 @@ def another(
 
 @dataclass(frozen=True)
 class _Nobody:
-    """Stands where a model would, to see what it would be asked."""
+    """Takes a model's place to see what it would be asked."""
 
     name: str = ""
 

@@ -1,6 +1,6 @@
-"""Text and figures as one HTML page that needs nothing else: no network, no server, no file.
+"""Makes one self-contained HTML page of text and figures.
 
-The page forbids itself to load anything, brings Plotly along and draws its figures when it is
+The page's policy forbids loading anything. It contains Plotly and draws its figures when it is
 opened. Their mode bars save them as PNG and SVG. It follows the reader's choice of light or dark;
 pictures saved from it are always dark on white.
 """
@@ -71,7 +71,7 @@ addEventListener("afterprint", () => fit(""))
 
 
 def place(name: str) -> str:
-    """Where the figure of that name goes, as HTML."""
+    """The HTML of a figure's place on the page."""
     return f'<div class="figure" id="{html.escape(name)}"></div>'
 
 
@@ -82,7 +82,7 @@ def page(title: str, body: str, figures: Mapping[str, Any]) -> str:
     ``figures``: name → Plotly figure. The name is also that of the files saved from it.
     """
     drawn = {name: _bare(figure) for name, figure in figures.items()}
-    # In a script, "<" could only mean to end it: JSON can say it otherwise.
+    # "<" is escaped, because it could end the script.
     packed = json.dumps(drawn, separators=(",", ":")).replace("<", "\\u003c")
     script = library()
     size = (len(script.encode()) + len(packed) + len(body.encode())) / 1e6

@@ -1,4 +1,4 @@
-"""All that an index says of one head, as one HTML page to keep or to mail. No torch, no Streamlit.
+"""A head's report: everything the index says about it, as one HTML page. No torch, no Streamlit.
 
 Every number is the index's own. What comes from a corpus, a model's name or a language model is
 escaped where it becomes HTML: in :func:`_text`, in :mod:`attn.html_tables` and in
@@ -110,7 +110,7 @@ def report(index: Index, head: HeadId | str, *, n: int = 10, seed: int = 0) -> s
 
 
 def write(index: Index, head: HeadId, file: str | Path, *, n: int = 10, seed: int = 0) -> Path:
-    """Write a report into a file, replacing one that is there, and return the file.
+    """Write a report to a file, replacing an existing one, and return the file.
 
     Raises SharingError where it cannot be written, else what :func:`report` raises.
     """
@@ -126,7 +126,7 @@ def write(index: Index, head: HeadId, file: str | Path, *, n: int = 10, seed: in
 
 
 def file_name(index: Index, head: HeadId) -> str:
-    """What a report's file is called unless it is named: index and head, ``.html``."""
+    """The default name of a report's file: index and head, ``.html``."""
     return f"{index.name}.{head}.html"
 
 

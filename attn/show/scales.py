@@ -39,7 +39,7 @@ def places(shares: np.ndarray, scale: str, high: float = 1.0) -> np.ndarray:
 
 
 def shares(where: np.ndarray, scale: str, high: float = 1.0) -> np.ndarray:
-    """Which shares lie at places of a scale: what :func:`places` turns round, from 0 up."""
+    """The shares at places of a scale: the inverse of :func:`places`."""
     where = np.asarray(where, np.float64)
     if scale == "linear":
         return where * high

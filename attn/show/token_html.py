@@ -1,6 +1,6 @@
-"""Texts as HTML, every token shaded by the attention it gets. Pure functions, no Streamlit.
+"""Renders texts as HTML, with every token shaded by the attention it gets. No Streamlit.
 
-All that comes from a text is escaped here, quotes too; nothing else of it reaches the page.
+Everything that comes from a text is escaped here, quotes included.
 """
 
 from __future__ import annotations
