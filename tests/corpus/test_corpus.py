@@ -591,7 +591,7 @@ HUB_DRIVER = """
 
     import datasets
     import huggingface_hub
-    from attn import hub
+    from attn.corpus import hub
     from attn.corpus.corpus import load_corpus
 
     def settings():

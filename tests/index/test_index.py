@@ -37,7 +37,7 @@ from tests.conftest import DOCUMENTS, Tiny, check_sentence
 HEAD = HeadId(1, 2)
 PLAN = Plan(ctx=64, top=25, sample=30)
 FILES = [
-    "heads.parquet", "documents.parquet", "vocabulary.parquet",
+    "heads.parquet", "documents.parquet", "vocabulary.parquet", "repeats.parquet",
     "examples/L01.parquet", "tokens/L01.parquet", "pairs/L01.parquet",
 ]  # fmt: skip
 
@@ -233,7 +233,7 @@ def answers(index: Index) -> list[Any]:
     for more in ({}, {"by": "attention"}, {"reverse": True}, {"one_per_document": True}):
         for example in index.top(HEAD, 5, **more).examples:
             assert example.row is not None
-            told.append((example.record(), example.row.tolist()))
+            told.append((example.record(), example.row.tolist(), example.copies))
     told.append([example.record() for example in index.random(HEAD, 5).examples])
     told.append([example.record() for example in index.sampled_rows(HEAD, 5).examples])
     told.append([example.record() for example in index.band(HEAD, 2, 5).examples])

@@ -303,7 +303,7 @@ class TestRefused:
     def test_another_version(self, version: int, index: Path, tmp_path: Path) -> None:
         text = manifest_text(index, format=version).encode()
         path = tar(tmp_path / "a.tar", (MANIFEST, text), *entries(index)[1:])
-        words = f"a.tar has format {version}, this version reads {FORMAT}: scan again."
+        words = f"a.tar has format {version}, this version reads {FORMAT}: "
         refused(path, tmp_path / "out", IndexMismatch, words)
 
     def test_no_such_file(self, tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ DRIVER = """
     from contextlib import redirect_stderr, redirect_stdout
 
     import huggingface_hub.constants
-    from attn import pushing
+    from attn.index import hub as pushing
     from attn.__main__ import main
 
     pause, address = time.sleep, huggingface_hub.constants.ENDPOINT
