@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
-import shutil
-import tomllib
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +55,8 @@ def doctor(
 
 
 def _versions() -> list[Finding]:
+    import platform
+
     return [
         Finding("attn", _version("attn") or f"a checkout, {Path(__file__).parents[2].name}"),
         Finding("python", f"{platform.python_version()}, {platform.system()} {platform.machine()}"),
@@ -66,6 +64,8 @@ def _versions() -> list[Finding]:
 
 
 def _version(package: str) -> str | None:
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -77,6 +77,9 @@ def requirements() -> dict[str, list[str]]:
 
     From the installed package, or from pyproject.toml in a checkout.
     """
+    import tomllib
+    from importlib import metadata
+
     file = Path(__file__).parents[2] / "pyproject.toml"
     if file.is_file():
         project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
@@ -138,6 +141,8 @@ def _folders(kept: Settings) -> list[Finding]:
 
 
 def _folder(what: str, variable: str, folder: Path) -> Finding:
+    import shutil
+
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         return Finding(
