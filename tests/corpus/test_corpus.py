@@ -20,7 +20,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attn.corpus.corpus import Corpus, corpus, files, load_corpus
+from attn.corpus import corpus, files
+from attn.corpus.corpus import Corpus, load_corpus
 from attn.corpus.hub import HubName
 from attn.errors import CorpusError, EmptyCorpus
 from tests.hub import Hub, Repo

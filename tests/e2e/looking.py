@@ -12,6 +12,7 @@ from attn.formatting import shown
 from attn.heads import HeadId
 from attn.index.index import Index
 from attn.index.query import Ranking
+from tests.e2e.serving import READY
 
 HEAD = HeadId(18, 6)
 SENTENCE = "Nora Quist met Nora Quist at the gate, and the gate was shut."
@@ -64,7 +65,13 @@ def tokens_of_plot(page: Page) -> list[str]:
 def click_cell(page: Page, index: Index, head: HeadId) -> None:
     """Click the middle of a head's cell in the map; other figures may be there before it."""
     area = page.locator("[class*=st-key-grid], [class*=st-key-map]").locator(".nsewdrag").first
+    page.locator(READY).wait_for()
     box = area.bounding_box()
+    for _ in range(100):  # a run that has just ended may still put a new map in place of the old
+        if box is not None:
+            break
+        page.wait_for_timeout(100)
+        box = area.bounding_box()
     assert box is not None
     across, down = index.manifest.n_heads, index.manifest.n_layers
     x = (head.head + 0.5) * box["width"] / across
