@@ -1,9 +1,12 @@
-"""Files written all at once and read whole: hashes, and what must be on disk before it counts."""
+"""Files that are whole or not there: hashing, flushing, and writing under a temporary name."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -22,3 +25,17 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def written_whole(file: Path) -> Iterator[Path]:
+    """A temporary name beside ``file``. What is written there takes its place at the end.
+
+    If writing fails, ``file`` stays as it was and nothing is left behind.
+    """
+    temporary = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        yield temporary
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)

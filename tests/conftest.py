@@ -205,13 +205,12 @@ def save_llama(folder: Path) -> Path:
 @pytest.fixture
 def no_new_metrics() -> Iterator[None]:
     """Take back the metrics that a test defines."""
-    from attn.measure.metrics import DEFINED, METRICS
+    from attn.measure.metrics import DEFINED
 
-    before = [(table, dict(table)) for table in (DEFINED, METRICS)]
+    before = dict(DEFINED)
     yield
-    for table, kept in before:
-        table.clear()
-        table.update(kept)
+    DEFINED.clear()
+    DEFINED.update(before)
 
 
 @pytest.fixture(scope="session")

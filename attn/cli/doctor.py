@@ -115,7 +115,8 @@ def _group(extra: str, lines: list[str]) -> Finding:
         return Finding(what, "complete")
     found = [f"missing: {', '.join(missing)}"] if missing else []
     found += [f"other versions: {', '.join(others)}"] if others else []
-    return Finding(what, "; ".join(found), f"run `pip install --upgrade {name}`", not extra)
+    needed = not extra and bool(missing)
+    return Finding(what, "; ".join(found), f"run `pip install --upgrade {name}`", needed)
 
 
 def _device() -> Finding:
@@ -186,12 +187,12 @@ def _indexes(kept: Settings) -> Finding:
 
 
 def _language_model() -> Finding:
-    """Whether a server is set. The key is never read out."""
-    names = [name for name in ("ATTN_LLM_URL", "ATTN_LLM_MODEL", "ATTN_LLM_KEY")
-             if os.environ.get(name)]  # fmt: skip
-    if "ATTN_LLM_URL" in names or os.environ.get("OPENAI_API_KEY"):
-        return Finding("language model", f"set by {', '.join(names) or 'OPENAI_API_KEY'}")
-    return Finding(
-        "language model", "none is set: only descriptions need one",
-        "set ATTN_LLM_URL and ATTN_LLM_MODEL in .env, or run `attn describe-local`",
-    )  # fmt: skip
+    """The server that descriptions would ask, as they find it. The key is not shown."""
+    from attn.describe.servers import configured
+    from attn.errors import NoServer
+
+    try:
+        server = configured()
+    except NoServer as error:
+        return Finding("language model", "none: only descriptions need one", str(error))
+    return Finding("language model", f"{server.model} at {server.host}")

@@ -7,7 +7,6 @@ An import is compared with its manifest, and the index appears only when all of 
 
 from __future__ import annotations
 
-import os
 import re
 import tarfile
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from attn.errors import AttnError, IndexDamaged, SharingError
-from attn.files import sha256, sync
+from attn.files import sha256, sync, written_whole
 from attn.index.folder import index_folder, is_whole, put_in_place
 from attn.index.format import MANIFEST
 from attn.index.manifest import Manifest, parse_manifest, verify_files
@@ -48,19 +47,14 @@ def export_index(folder: str | Path, file: str | Path) -> Path:
     check_manifest(manifest, folder.name, "scan again")
     if file.exists():
         raise SharingError(f"{file} is there already: remove it, or name another file.")
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with writing_to(file):
-        try:
-            with tarfile.open(temporary, "x:", format=tarfile.PAX_FORMAT) as tar:
-                for name in (MANIFEST, *sorted(manifest.files)):
-                    entry = tarfile.TarInfo(name)
-                    entry.size = (folder / name).stat().st_size
-                    with (folder / name).open("rb") as source:
-                        tar.addfile(entry, source)
-            sync(temporary)
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing_to(file), written_whole(file) as temporary:
+        with tarfile.open(temporary, "x:", format=tarfile.PAX_FORMAT) as tar:
+            for name in (MANIFEST, *sorted(manifest.files)):
+                entry = tarfile.TarInfo(name)
+                entry.size = (folder / name).stat().st_size
+                with (folder / name).open("rb") as source:
+                    tar.addfile(entry, source)
+        sync(temporary)
     return file
 
 

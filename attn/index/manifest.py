@@ -66,7 +66,6 @@ class Manifest:
     groups: tuple[int, ...]  # the first document of each row group of documents.parquet
     files: Mapping[str, FileRecord]
     format: int = FORMAT
-    metrics: tuple[str, ...] = ()  # those that the scan's user added, with a hash of their code
 
     @property
     def about(self) -> dict[str, str]:
@@ -104,7 +103,7 @@ def derived_values(
     values: Mapping[str, Any], documents: DocumentWriter, measured: Measured
 ) -> dict[str, Any]:
     """The manifest's values that follow from the documents and sums, among them the identity."""
-    apart = ("corpus", "skip", "docs", "short", "notices", "metrics")
+    apart = ("corpus", "skip", "docs", "short", "notices")
     decisive = {name: value for name, value in values.items() if name not in apart}
     decisive |= {"format": FORMAT, "fingerprint": documents.fingerprint, **measured.identity}
     text = json.dumps(decisive, sort_keys=True)
@@ -116,7 +115,6 @@ def derived_values(
         "repeated": documents.repeated,
         "tokens": documents.tokens,
         "groups": tuple(documents.groups),
-        "metrics": measured.sources,
     }
 
 
@@ -192,7 +190,7 @@ def parse_manifest(text: str, folder: Path, remedy: str = "scan again") -> Manif
     if set(values) != wanted:
         raise IndexDamaged(f"The manifest of {folder} lacks or adds fields: {remedy}.")
     try:
-        for name in ("notices", "groups", "without_attention", "metrics"):
+        for name in ("notices", "groups", "without_attention"):
             values[name] = tuple(values[name])
         values["files"] = {name: _file_record(*told) for name, told in values["files"].items()}
         for field in fields(Manifest):

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from attn.errors import IndexDamaged
-from attn.measure.metrics import DEFINED, METRICS, Metric, sums
+from attn.measure.metrics import DEFINED, Metric, metrics, sums
 
 _KEY = b"attn"
 
@@ -62,19 +62,14 @@ class Measured:
     @property
     def identity(self) -> dict[str, Any]:
         """The part of an index's identity that depends on what is measured."""
-        return {"sums": self.sums, "metrics": self.sources}
-
-    @property
-    def sources(self) -> tuple[str, ...]:
-        """The added metrics, each with a hash of the file that defines it."""
-        return tuple(f"{one.name} {one.source}" for one in self.added)
+        return {"sums": self.sums, "added": [(one.name, one.source) for one in self.added]}
 
     def metrics(self) -> dict[str, Metric]:
         """The definitions of the index's metrics by name: those of attn, then those added.
 
         An added one has its function only where the same code is loaded now.
         """
-        found = {name: one for name, one in METRICS.items() if not one.origin}
+        found = {name: one for name, one in metrics().items() if not one.origin}
         for one in self.added:
             if one.shown:
                 here = DEFINED.get(one.name)

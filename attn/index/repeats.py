@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,11 @@ class Repeats:
 
     def copies(self, documents: np.ndarray) -> np.ndarray:
         """(document,) how many other documents have the text of each."""
-        texts, firsts = self.texts(documents), np.sort(self.first)
+        texts, firsts = self.texts(documents), self._sorted
         found: np.ndarray = np.searchsorted(firsts, texts, "right") - np.searchsorted(firsts, texts)
         return found
+
+    @cached_property
+    def _sorted(self) -> np.ndarray:
+        """``first``, rising: a text's copies are one run."""
+        return np.sort(self.first)

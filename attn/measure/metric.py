@@ -83,9 +83,6 @@ class Metric:
 DEFINED: dict[str, Metric] = {}
 """Every definition by name: metrics, and the sums that derived metrics need."""
 
-METRICS: dict[str, Metric] = {}
-"""The metrics by name, in the order to show them."""
-
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
@@ -108,7 +105,7 @@ def metric(
     below 2^63 over a whole corpus. Raises MetricError for a name that is taken, a kind that there
     is not, or a docstring that does not say when to distrust the metric.
 
-    >>> from attn.measure.metric import DEFINED, METRICS, metric
+    >>> from attn.measure.metric import DEFINED, metric
     >>> @metric("offsets", "Ten back", unit="share of attention", formula="a[dst, dst−10]")
     ... def ten_back(offset):
     ...     '''Attention on the token ten positions before.
@@ -116,9 +113,9 @@ def metric(
     ...     Verses of one length make other habits look the same.
     ...     '''
     ...     return (offset == 10).float()
-    >>> METRICS["ten_back"].warning
+    >>> DEFINED["ten_back"].warning
     'Verses of one length make other habits look the same.'
-    >>> del METRICS["ten_back"], DEFINED["ten_back"]
+    >>> del DEFINED["ten_back"]
     """
 
     def define(function: _Function) -> _Function:
@@ -146,7 +143,7 @@ def metric(
 
 
 def add(made: Metric) -> None:
-    """Add a definition to :data:`DEFINED` and, if it is a metric, to :data:`METRICS`.
+    """Add a definition to :data:`DEFINED`.
 
     Raises MetricError for a name that is taken and for what no metric can be.
     """
@@ -165,14 +162,17 @@ def add(made: Metric) -> None:
             f"when to distrust it."
         )
     DEFINED[made.name] = made
-    if made.shown:
-        METRICS[made.name] = made
 
 
 def _docstring(function: Callable[..., Any]) -> tuple[str, str]:
     """The first paragraph of a docstring and the rest of it, each on one line."""
     first, _, rest = (inspect.getdoc(function) or "").partition("\n\n")
     return " ".join(first.split()), " ".join(rest.split())
+
+
+def metrics() -> dict[str, Metric]:
+    """The metrics by name, in the order to show them: the definitions that are shown."""
+    return {name: made for name, made in DEFINED.items() if made.shown}
 
 
 def of_kind(kind: str) -> dict[str, Callable[..., Any]]:

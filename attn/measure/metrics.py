@@ -8,10 +8,9 @@ from __future__ import annotations
 from attn.measure import pattern_metrics, weight_metrics
 from attn.measure.metric import (
     DEFINED,
-    METRICS,
     SUMMED,
     Metric,
-    add,
+    metrics,
     of_kind,
     of_rows,
     sums,
@@ -19,8 +18,8 @@ from attn.measure.metric import (
 )
 
 __all__ = [
-    "DEFINED", "METRICS", "SUMMED", "WAYS", "Metric", "add", "of_kind",
-    "of_rows", "pattern_metrics", "sums", "values_of", "weight_metrics",
+    "DEFINED", "SUMMED", "WAYS", "Metric", "metrics", "of_kind", "of_rows", "pattern_metrics",
+    "sums", "values_of", "weight_metrics",
 ]  # fmt: skip
 
 WAYS = {

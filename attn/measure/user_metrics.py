@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from attn.errors import MetricError
-from attn.measure.metrics import DEFINED, METRICS, SUMMED, Metric
+from attn.measure.metrics import DEFINED, Metric, sums
 
 GROUP = "attn.metrics"
 
@@ -49,6 +50,8 @@ def load_file(path: str | Path) -> list[Metric]:
 @cache
 def load_installed() -> tuple[Metric, ...]:
     """Load the metrics of all installed packages that offer some, once a process."""
+    from importlib.metadata import entry_points
+
     found: list[Metric] = []
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else point.name
@@ -72,13 +75,11 @@ def _load(run: Callable[[], Any], origin: str, source: str) -> list[Metric]:
                 f"@attn.measure.metric.metric."
             )
         source = source or _source_of(made)
-        for one in new:
-            marked = replace(one, origin=origin, source=source)
-            DEFINED[one.name] = marked
-            if one.shown:
-                METRICS[one.name] = marked
-            _try(marked)
-    return [DEFINED[one.name] for one in new]
+        found = [replace(one, origin=origin, source=source) for one in new]
+        DEFINED.update({one.name: one for one in found})
+        for one in found:
+            _try(one)
+    return found
 
 
 @contextmanager
@@ -88,9 +89,8 @@ def _all_or_nothing() -> Iterator[frozenset[str]]:
     try:
         yield before
     except BaseException:
-        for table in (DEFINED, METRICS):
-            for name in [name for name in table if name not in before]:
-                del table[name]
+        for name in DEFINED.keys() - before:
+            del DEFINED[name]
         raise
 
 
@@ -105,12 +105,40 @@ def _source_of(made: object) -> str:
 
 
 def _try(made: Metric) -> None:
-    """Run a function of the kinds that are summed on a small pattern, and look at what it gives.
+    """Call a new definition on a small input of its kind, and look at what it gives.
 
     Raises MetricError where it fails, or gives another shape or a value that is not finite.
     """
-    if made.kind not in SUMMED or made.function is None:
-        return
+    assert made.function is not None  # it has just been defined
+    given, shapes = _samples()[made.kind]
+    try:
+        values = np.asarray(made.function(*given))
+        shape, finite = values.shape, bool(np.isfinite(values).all())
+    except KeyError as error:
+        raise MetricError(
+            f"The metric {made.name} of {made.origin} asks for {error}, which nothing defines."
+        ) from error
+    except Exception as error:  # the user's code may raise anything
+        raise MetricError(
+            f"The metric {made.name} of {made.origin} fails on a small input: {error!r}."
+        ) from error
+    if shape not in shapes:
+        wanted = " or ".join(str(one) for one in shapes)
+        raise MetricError(
+            f"The metric {made.name} of {made.origin} gives {shape} on a small input where "
+            f"{made.kind} give {wanted}: see attn.measure.metric."
+        )
+    if not finite:
+        raise MetricError(
+            f"The metric {made.name} of {made.origin} gives values that are not finite."
+        )
+
+
+def _samples() -> dict[str, tuple[tuple[Any, ...], list[tuple[int, ...]]]]:
+    """Kind → arguments for a function of it, and the shapes that it may give for them.
+
+    Two windows of six tokens, three heads that look evenly; one layer.
+    """
     import torch
 
     from attn.measure.masks import Context
@@ -119,34 +147,15 @@ def _try(made: Metric) -> None:
     pattern = torch.ones(2, 3, n, n).tril() / torch.arange(1, n + 1).view(1, 1, n, 1)
     context = Context(torch.tensor([[1, 2, 3, 1, 2, 3], [4, 4, 5, 6, 4, 4]]))
     position = torch.arange(n)
-    given: dict[str, tuple[Any, ...]] = {
-        "pairs": (context,),
-        "offsets": (position[:, None] - position[None, :],),
-        "rows": (pattern,),
-        "positions": (position[None] + 1, context),
-        "writes": (pattern, pattern.sum(-1)),
+    ones = np.ones((1, 3))
+    of_weights = {name: np.ones((1, 3, 4)) for name in ("ov", "qk", "q", "k", "v")}
+    return {
+        "pairs": ((context,), [(1, n, n), (2, n, n)]),
+        "offsets": ((position[:, None] - position[None, :],), [(n, n)]),
+        "rows": ((pattern,), [(2, 3, n)]),
+        "positions": ((position[None] + 1, context), [(1, n), (2, n)]),
+        "writes": ((pattern, pattern.sum(-1)), [(2, 3, n)]),
+        "derived": (({made.name: ones for made in sums()},), [(1, 3)]),
+        "random": ((pattern, n // 2), [(3,)]),
+        "weights": ((of_weights | {"eigenvalues": np.ones((1, 3, 4), complex)},), [(1, 3)]),
     }
-    shapes: dict[str, set[tuple[int, ...]]] = {
-        "pairs": {(1, n, n), (2, n, n)},
-        "offsets": {(n, n)},
-        "rows": {(2, 3, n)},
-        "positions": {(1, n), (2, n)},
-        "writes": {(2, 3, n)},
-    }
-    try:
-        values = made.function(*given[made.kind])
-        shape, finite = tuple(values.shape), bool(values.float().isfinite().all())
-    except Exception as error:  # the user's code may raise anything
-        raise MetricError(
-            f"The metric {made.name} of {made.origin} fails on a small pattern: {error!r}."
-        ) from error
-    if shape not in shapes[made.kind]:
-        wanted = " or ".join(str(one) for one in sorted(shapes[made.kind]))
-        raise MetricError(
-            f"The metric {made.name} of {made.origin} gives {shape} on a small pattern where "
-            f"{made.kind} give {wanted}: see attn.measure.metric."
-        )
-    if not finite:
-        raise MetricError(
-            f"The metric {made.name} of {made.origin} gives values that are not finite."
-        )

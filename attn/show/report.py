@@ -8,7 +8,6 @@ escaped where it becomes HTML: in :func:`_text`, in :mod:`attn.html_tables` and 
 from __future__ import annotations
 
 import html
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from attn.describe.report import Report
 from attn.describe.score import interval_text
 from attn.describe.store import Descriptions
 from attn.describe.trial import SHUFFLED
+from attn.files import written_whole
 from attn.formatting import shown
 from attn.heads import HeadId
 from attn.html_tables import Safe, table
@@ -115,13 +115,8 @@ def write(index: Index, head: HeadId, file: str | Path, *, n: int = 10, seed: in
     Raises SharingError where it cannot be written, else what :func:`report` raises.
     """
     page, file = report(index, head, n=n, seed=seed), Path(file)
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with writing_to(file):
-        try:
-            temporary.write_text(page, encoding="utf-8")
-            os.replace(temporary, file)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing_to(file), written_whole(file) as temporary:
+        temporary.write_text(page, encoding="utf-8")
     return file
 
 

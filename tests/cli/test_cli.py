@@ -395,3 +395,21 @@ def test_asking_an_index_imports_no_torch(index: Path) -> None:
         "assert 'torch' not in sys.modules and 'streamlit' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("coding", ["ascii", "latin-1"])
+def test_a_terminal_that_cannot_show_a_character(coding: str, index: Path) -> None:
+    """Replacement characters, not a traceback: in help, lists, rows and errors."""
+    replaced = b""
+    for words in (["--help"], ["tokens", index, "L0H0", "-n", "400"], ["summary", index, "L0H0"],
+                  ["top", index, "L0H0", "-n", "100"], ["top", "日本語", "L0H0"]):  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "attn", *map(str, words)],
+            capture_output=True, env=os.environ | {"PYTHONIOENCODING": coding},
+        )  # fmt: skip
+        assert b"Traceback" not in done.stderr, words
+        assert done.returncode == (2 if words[1:2] == ["日本語"] else 0), words
+        said = done.stdout + done.stderr
+        said.decode(coding)
+        replaced += b"?" if b"?" in said else b""
+    assert len(replaced) >= 3

@@ -46,9 +46,13 @@ def test_indexes_are_counted_and_broken_ones_named(tiny_index: Index, tmp_path: 
     assert findings(ATTN_INDEXES=tmp_path)["scanned"]["found"] == "1 index"
 
 
-def test_a_server_is_named_by_its_settings_alone(tmp_path: Path) -> None:
-    told = findings(ATTN_LLM_URL="http://127.0.0.1:9/v1", ATTN_LLM_KEY="sk-s3cret")
-    assert told["language model"]["found"] == "set by ATTN_LLM_URL, ATTN_LLM_KEY"
+def test_a_server_is_named_without_its_key(tmp_path: Path) -> None:
+    server = {"ATTN_LLM_URL": "http://127.0.0.1:9/v1", "ATTN_LLM_MODEL": "tiny"}
+    told = findings(**server, ATTN_LLM_KEY="sk-s3cret")["language model"]
+    assert (told["found"], told["remedy"]) == ("tiny at 127.0.0.1:9", "")
+    told = findings(ATTN_LLM_URL="", ATTN_LLM_MODEL="", ATTN_LLM_KEY="")["language model"]
+    assert told["found"].startswith("none")
+    assert "attn describe-local" in told["remedy"]
 
 
 def test_a_folder_that_cannot_be_written_ends_with_2(tmp_path: Path) -> None:

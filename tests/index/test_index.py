@@ -29,7 +29,7 @@ from attn.heads import HeadId
 from attn.index.format import FORMAT
 from attn.index.index import Index, find_indexes
 from attn.index.manifest import sealed_text, verify
-from attn.measure.metrics import METRICS
+from attn.measure.metrics import metrics
 from attn.scan.plan import Plan
 from attn.scan.run import scan
 from tests.conftest import DOCUMENTS, Tiny, check_sentence
@@ -275,7 +275,7 @@ class TestQuestions:
             assert np.isfinite(values[first:]).all()
             assert np.isnan(values[:first]).all()
         left_out = {"sink_write", "previous_write"}  # the scan kept no write scores
-        assert index.metric_names == tuple(name for name in METRICS if name not in left_out)
+        assert index.metric_names == tuple(name for name in metrics() if name not in left_out)
         with pytest.raises(QueryError, match="sink_write"):
             index.metric("sink_write")
 

@@ -14,7 +14,7 @@ import torch
 from attn.corpus.tokens import is_punctuation, word_numbers
 from attn.measure import random_tokens
 from attn.measure.masks import Context
-from attn.measure.metrics import METRICS, of_kind, of_rows
+from attn.measure.metrics import metrics, of_kind, of_rows
 from attn.measure.scores import multiple
 from tests import oracle
 from tests.patterns import identity, looks_at, previous, rest, uniform
@@ -22,7 +22,7 @@ from tests.patterns import identity, looks_at, previous, rest, uniform
 A, B, C, D = 10, 11, 12, 13
 DERIVED = ("prefix_matching", "entropy_share", "spread", "sink_write", "previous_write")
 RANDOM = ("induction_random", "duplicate_random", "previous_random")
-ROWS = tuple(name for name in METRICS if name not in (*DERIVED, *RANDOM, *of_kind("weights")))
+ROWS = tuple(name for name in metrics() if name not in (*DERIVED, *RANDOM, *of_kind("weights")))
 
 
 def context_of(ids: list[int], shown: list[str] | None = None) -> Context:
@@ -44,7 +44,7 @@ def by_core(
     context = context_of(ids, shown)
     found = {}
     for name in ROWS:
-        values = of_rows(METRICS[name], tensor, context)
+        values = of_rows(metrics()[name], tensor, context)
         assert tuple(values.shape) == (1, 1, len(ids))
         found[name] = values[0, 0].tolist()
     return found
@@ -264,7 +264,9 @@ class TestRows:
         pattern = np.tril(draw.random((3, 2, 12, 12)))
         pattern /= pattern.sum(-1, keepdims=True)
         whole = {
-            name: of_rows(METRICS[name], torch.tensor(pattern).float(), Context(torch.tensor(ids)))
+            name: of_rows(
+                metrics()[name], torch.tensor(pattern).float(), Context(torch.tensor(ids))
+            )
             for name in ROWS
         }
         for row in range(3):
@@ -348,14 +350,14 @@ class TestRandomMetrics:
 
 class TestTable:
     def test_every_metric_of_the_issue_is_there_and_described(self) -> None:
-        assert set(METRICS) == {*ROWS, *DERIVED, *RANDOM, *of_kind("weights")}
+        assert set(metrics()) == {*ROWS, *DERIVED, *RANDOM, *of_kind("weights")}
         lows = {"copying": -1, "ov_rank": 1, "qk_rank": 1}
         offsets = {f"offset_{k}" for k in range(2, 9)}
         assert set(ROWS) == offsets | {
             "self", "previous", "sink", "duplicate", "induction", "punctuation", "same_word",
             "entropy", "concentration", "distance",
         }  # fmt: skip
-        for name, metric in METRICS.items():
+        for name, metric in metrics().items():
             assert metric.name == name
             for text in (metric.title, metric.unit, metric.text, metric.formula, metric.warning):
                 assert text

@@ -17,7 +17,7 @@ from attn.corpus.corpus import load_corpus
 from attn.errors import HeadError, ModelError
 from attn.heads import HeadId
 from attn.index.index import Index
-from attn.measure.metrics import METRICS, of_kind
+from attn.measure.metrics import metrics, of_kind
 from attn.models import interface
 from attn.models.session import load_model
 from attn.scan.plan import Plan
@@ -268,7 +268,7 @@ class TestIndex:
     def test_what_comes_of_the_model_alone(self, scanned: Scanned) -> None:
         names = scanned.index.of_model()
         assert {*of_kind("weights"), "induction_random", "ov_singular", "q_heads"} <= set(names)
-        for name in (name for name in names if name in METRICS):
+        for name in (name for name in names if name in metrics()):
             values = scanned.index.metric(name)
             for layer in (0, 1):
                 there = np.isfinite(values[layer])

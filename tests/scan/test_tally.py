@@ -11,7 +11,7 @@ import torch
 
 from attn.measure.budget import PARTS
 from attn.measure.fixed_point import FIXED
-from attn.measure.metrics import METRICS, of_kind, of_rows, sums, values_of
+from attn.measure.metrics import metrics, of_kind, of_rows, sums, values_of
 from attn.measure.scores import LISTS
 from attn.scan import reduce
 from attn.scan.batches import Batch, Entry
@@ -74,7 +74,9 @@ def sums_of(tally: LayerTally) -> dict[str, np.ndarray]:
 def values(tally: LayerTally) -> dict[str, np.ndarray]:
     """Metric → (head,) as the index gives it."""
     means = {name: total / tally.rows.numpy() for name, total in sums_of(tally).items()}
-    return {name: values_of(made, means) for name, made in METRICS.items() if name not in OF_MODEL}
+    return {
+        name: values_of(made, means) for name, made in metrics().items() if name not in OF_MODEL
+    }
 
 
 def random_heads(draw: np.random.Generator, heads: int, n: int) -> np.ndarray:
@@ -93,7 +95,7 @@ class TestSums:
         tally = tally_of(pattern, ids, shown, min_row=min_row)
         batch = Batch.make([Entry(ids, shown, ids, 0, 0, 7, min_row, 0)], seed=0)
         told, checked = sums_of(tally), 0
-        for name, metric in METRICS.items():
+        for name, metric in metrics().items():
             if metric.kind in ("rows", "pairs", "offsets"):
                 each = of_rows(metric, torch.tensor(pattern).float()[None], batch.context)
                 wanted = each[0, :, min_row:].double().sum(-1).numpy()
@@ -105,7 +107,7 @@ class TestSums:
         batch = Batch.make([Entry([1], ["a"], [1], 0, 0, 7, 0, 0)], seed=0)
         for name in ("spread", "entropy_share", "prefix_matching", "induction_random"):
             with pytest.raises(ValueError, match=name):
-                of_rows(METRICS[name], torch.ones(1, 1, 1, 1), batch.context)
+                of_rows(metrics()[name], torch.ones(1, 1, 1, 1), batch.context)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_every_metric_is_the_oracles(self, seed: int) -> None:

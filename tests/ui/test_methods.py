@@ -7,7 +7,7 @@ import re
 import torch
 
 from attn.measure.masks import Context
-from attn.measure.metrics import METRICS, of_rows
+from attn.measure.metrics import metrics, of_rows
 from attn.measure.scores import multiple
 from attn.ui.methods.methods import EXAMPLE, worked_example
 from tests.ui.conftest import Start, said
@@ -22,7 +22,7 @@ def test_the_worked_example_is_what_a_scan_computes(start: Start) -> None:
     assert torch.isclose(pattern.sum(-1), torch.ones(n)).all()
     text = worked_example()
     found = {
-        name: of_rows(METRICS[name], pattern, Context(ids))[0, 0, -1]
+        name: of_rows(metrics()[name], pattern, Context(ids))[0, 0, -1]
         for name in ("sink", "induction", "previous", "duplicate", "self", "distance")
     }
     for name, words in (

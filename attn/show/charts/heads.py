@@ -24,7 +24,7 @@ def grid(
 
     ``values`` (layer, head) float; NaN leaves a cell empty. Clicks land on invisible squares, one a
     cell, whose customdata is (layer, head, value). ``unit`` labels the scale; ``low_high`` is the
-    metric's range, as in :data:`attn.measure.metrics.METRICS`: shares, 0 to 1, are drawn by their
+    metric's range, as in :func:`attn.measure.metrics.metrics`: shares, 0 to 1, are drawn by their
     square root up to the highest; else the colours run evenly over the range, where an end of None
     is the values' own. ``highest`` pixels that the figure may take.
 

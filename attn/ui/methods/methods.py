@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from attn.formatting import shown
-from attn.measure.metrics import METRICS
+from attn.measure.metrics import metrics
 from attn.show.glossary import WORDS
 from attn.ui.describe import describe
 from attn.ui.heads import circuits
@@ -129,7 +129,7 @@ def show() -> None:
     st.markdown("| word | meaning |\n|---|---|\n" + "\n".join(words))
     st.subheader("Metrics", anchor="metrics")
     st.markdown(MEANS)
-    rows = (METRIC.format(m=m, formula=m.formula.replace("|", "\\|")) for m in METRICS.values())
+    rows = (METRIC.format(m=m, formula=m.formula.replace("|", "\\|")) for m in metrics().values())
     st.markdown("| metric | of a row, and what that says |\n|---|---|\n" + "\n".join(rows))
     for title, text in SECTIONS:
         st.subheader(title, anchor=False)

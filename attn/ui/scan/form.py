@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
 import shutil
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +12,7 @@ import streamlit as st
 
 from attn.config import settings
 from attn.errors import CorpusError
+from attn.files import written_whole
 from attn.formatting import data_size, duration
 from attn.models import builtin
 from attn.ui.jobs import runner
@@ -156,15 +154,12 @@ def keep_upload(name: str, data: bytes) -> str:
     """
     safe = re.sub(r"[^\w.-]+", "-", name)[-60:].lstrip(".-") or "texts.txt"
     path = settings().cache / "uploads" / hashlib.sha256(data).hexdigest()[:16] / safe
-    temporary = path.with_name(f".{uuid.uuid4().hex}")
     try:
         if not path.is_file():
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(data)
-            os.replace(temporary, path)
+            with written_whole(path) as temporary:
+                temporary.write_bytes(data)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise CorpusError(
             f"The file cannot be kept in {path.parent} ({error.strerror}): free some space there, "
             f"or set ATTN_CACHE to another folder."
