@@ -7,7 +7,7 @@ are those that can be read, :data:`REFUSED` some that cannot; :func:`save` makes
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,36 @@ def chunk(dst: int) -> int:
 
 
 @dataclass(frozen=True)
+class Norms:
+    """Where a model keeps its norms, dotted: ``read`` and ``written`` in a block, ``query`` and
+    ``key`` in its attention, ``final`` and ``embedding`` in the base model; ``centred`` as
+    LayerNorm is; ``plus`` what is added to the weight that is kept."""
+
+    read: str
+    final: str
+    centred: bool
+    written: str = ""
+    query: str = ""
+    key: str = ""
+    embedding: str = ""
+    plus: float = 0.0
+
+    def gain(self, module: Any, name: str) -> Any:
+        """(d,) float64 the gain of a norm inside a module; 1 where there is none."""
+        if not name:
+            return 1.0
+        return self.plus + module.get_submodule(name).weight.detach().double()
+
+
+@dataclass(frozen=True)
 class Architecture:
     """A tiny model and what is known of it from its paper or code, not from ours.
 
     ``config`` and ``model`` class names in transformers, ``settings`` of the configuration;
     ``visible`` (layer,) how many sources a row sees; ``values`` and ``output`` the linear layers of
     a block, dotted, from which what it writes is computed, and ``heads`` how the first one's output
-    splits into heads; ``without`` the layers that have no attention.
+    splits into heads; ``without`` the layers that have no attention; ``norms`` where its norms are,
+    None where they stand in the residual stream.
     """
 
     config: str
@@ -51,6 +74,7 @@ class Architecture:
     visible: tuple[Callable[[int], int], ...] = (full, full)
     bidirectional: bool = False
     without: tuple[int, ...] = ()
+    norms: Norms | None = None
 
     @property
     def masked(self) -> bool:
@@ -120,11 +144,23 @@ _NEO = {
     "max_position_embeddings": N_CTX,
     "initializer_range": 0.3,
 }
+_LN_GPT2 = Norms("ln_1", "ln_f", centred=True)
+_LN_NEOX = Norms("input_layernorm", "final_layer_norm", centred=True)
+_RMS_LLAMA = Norms("input_layernorm", "norm", centred=False)
+_RMS_GEMMA = Norms(
+    "input_layernorm", "norm", centred=False, written="post_attention_layernorm", plus=1.0
+)
 _EXPERTS = {"num_local_experts": 2, "num_experts_per_tok": 1}
 
 ALL = {
     "gpt2": Architecture(
-        "GPT2Config", "GPT2LMHeadModel", _GPT2, "attn.c_attn", "attn.c_proj", _thirds
+        "GPT2Config",
+        "GPT2LMHeadModel",
+        _GPT2,
+        "attn.c_attn",
+        "attn.c_proj",
+        _thirds,
+        norms=_LN_GPT2,
     ),
     "gpt2-scaled": Architecture(
         "GPT2Config",
@@ -133,6 +169,7 @@ ALL = {
         "attn.c_attn",
         "attn.c_proj",
         _thirds,
+        norms=_LN_GPT2,
     ),
     "gpt-neox": Architecture(
         "GPTNeoXConfig",
@@ -141,6 +178,7 @@ ALL = {
         "attention.query_key_value",
         "attention.dense",
         _thirds_of_heads,
+        norms=_LN_NEOX,
     ),
     "gpt-neo": Architecture(
         "GPTNeoConfig",
@@ -149,9 +187,15 @@ ALL = {
         "attn.attention.v_proj",
         "attn.attention.out_proj",
         visible=(window, full),
+        norms=_LN_GPT2,
     ),
     "gpt-j": Architecture(
-        "GPTJConfig", "GPTJForCausalLM", {**_GPT2, "rotary_dim": 4}, "attn.v_proj", "attn.out_proj"
+        "GPTJConfig",
+        "GPTJForCausalLM",
+        {**_GPT2, "rotary_dim": 4},
+        "attn.v_proj",
+        "attn.out_proj",
+        norms=_LN_GPT2,
     ),
     "gpt-bigcode": Architecture(
         "GPTBigCodeConfig",
@@ -160,8 +204,14 @@ ALL = {
         "attn.c_attn",
         "attn.c_proj",
         _last_head,
+        norms=_LN_GPT2,
     ),
-    "llama": Architecture("LlamaConfig", "LlamaForCausalLM", _GROUPED),
+    "llama": Architecture(
+        "LlamaConfig",
+        "LlamaForCausalLM",
+        _GROUPED,
+        norms=_RMS_LLAMA,
+    ),
     "llama4": Architecture(  # chunks where positions are rotary, everything elsewhere
         "Llama4TextConfig",
         "Llama4ForCausalLM",
@@ -174,12 +224,14 @@ ALL = {
             "no_rope_layers": [1, 0],
         },
         visible=(chunk, full),
+        norms=_RMS_LLAMA,
     ),
     "mistral": Architecture(
         "MistralConfig",
         "MistralForCausalLM",
         {**_GROUPED, "sliding_window": WINDOW},
         visible=(window, window),
+        norms=_RMS_LLAMA,
     ),
     "qwen2": Architecture(
         "Qwen2Config",
@@ -191,25 +243,34 @@ ALL = {
             "max_window_layers": 1,
         },
         visible=(full, window),
+        norms=_RMS_LLAMA,
     ),
-    "qwen3": Architecture("Qwen3Config", "Qwen3ForCausalLM", {**_GROUPED, "head_dim": D_HEAD}),
+    "qwen3": Architecture(
+        "Qwen3Config",
+        "Qwen3ForCausalLM",
+        {**_GROUPED, "head_dim": D_HEAD},
+        norms=replace(_RMS_LLAMA, query="self_attn.q_norm", key="self_attn.k_norm"),
+    ),
     "gemma2": Architecture(
         "Gemma2Config",
         "Gemma2ForCausalLM",
         {**_GEMMA, **_LOCAL_FIRST, "attn_logit_softcapping": 2.0},
         visible=(window, full),
+        norms=_RMS_GEMMA,
     ),
     "gemma3": Architecture(
         "Gemma3TextConfig",
         "Gemma3ForCausalLM",
         {**_GEMMA, **_LOCAL_FIRST},
         visible=(window, full),
+        norms=replace(_RMS_GEMMA, query="self_attn.q_norm", key="self_attn.k_norm"),
     ),
     "phi": Architecture(
         "PhiConfig",
         "PhiForCausalLM",
         {**_GROUPED, "partial_rotary_factor": 0.5},
         output="self_attn.dense",
+        norms=Norms("input_layernorm", "final_layernorm", centred=True),
     ),
     "phi3": Architecture(
         "Phi3Config",
@@ -218,6 +279,7 @@ ALL = {
         "self_attn.qkv_proj",
         heads=_last_heads,
         visible=(window, window),
+        norms=_RMS_LLAMA,
     ),
     "falcon": Architecture(
         "FalconConfig",
@@ -226,8 +288,15 @@ ALL = {
         "self_attention.query_key_value",
         "self_attention.dense",
         _last_head,
+        norms=Norms("input_layernorm", "ln_f", centred=True),
     ),
-    "opt": Architecture("OPTConfig", "OPTForCausalLM", _OPT, output="self_attn.out_proj"),
+    "opt": Architecture(
+        "OPTConfig",
+        "OPTForCausalLM",
+        _OPT,
+        output="self_attn.out_proj",
+        norms=Norms("self_attn_layer_norm", "decoder.final_layer_norm", centred=True),
+    ),
     "bloom": Architecture(
         "BloomConfig",
         "BloomForCausalLM",
@@ -235,6 +304,7 @@ ALL = {
         "self_attention.query_key_value",
         "self_attention.dense",
         _thirds_of_heads,
+        norms=Norms("input_layernorm", "ln_f", centred=True, embedding="word_embeddings_layernorm"),
     ),
     "bert": Architecture("BertConfig", "BertForMaskedLM", _BERT, *_BERT_PARTS, bidirectional=True),
     "bert-decoder": Architecture(
@@ -260,6 +330,13 @@ ALL = {
         },
         output="self_attn.out_proj",
         without=(0,),
+        norms=Norms(
+            "operator_norm",
+            "embedding_norm",
+            centred=False,
+            query="self_attn.q_layernorm",
+            key="self_attn.k_layernorm",
+        ),
     ),
 }
 
@@ -344,8 +421,25 @@ def save(kind: Architecture, folder: Path, **more: Any) -> Path:
     common = {"vocab_size": size, "pad_token_id": None, "bos_token_id": 1, "eos_token_id": 0}
     config = getattr(transformers, kind.config)(**{**common, **kind.settings, **more})
     torch.manual_seed(5)
-    getattr(transformers, kind.model)(config).save_pretrained(folder)
+    model = getattr(transformers, kind.model)(config)
+    draw_gains(model)
+    model.save_pretrained(folder)
     return folder
+
+
+def draw_gains(model: Any) -> None:
+    """Give every norm of a model a gain far from 1, and a bias if it has one."""
+    import torch
+
+    with torch.no_grad():
+        for module in model.modules():
+            if "norm" not in type(module).__name__.lower():
+                continue
+            for name, values in module.named_parameters(recurse=False):
+                if name == "weight":  # those that begin as 0 have 1 added
+                    values.add_(torch.empty_like(values).uniform_(-0.7, 1.0))
+                else:
+                    values.normal_(0, 0.3)
 
 
 def plain_model(kind: Architecture, folder: Path) -> Any:

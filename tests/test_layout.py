@@ -42,7 +42,7 @@ FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floo
 
 ONLY_IMPORTERS = {
     "streamlit": ("attn.ui", "pages", "app"),
-    "transformer_lens": ("attn.models.session",),
+    "transformer_lens": ("attn.models.bridge",),
     "openai": ("attn.describe.client",),
     "plotly": ("attn.show.charts",),
 }

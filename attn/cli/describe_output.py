@@ -9,6 +9,7 @@ from attn.describe.budget import Budget
 from attn.describe.describe import Description, Draft, Options, describe, draft, own
 from attn.describe.records import description_record, report_record
 from attn.describe.report import Report
+from attn.describe.score import interval_text
 from attn.describe.store import Descriptions
 from attn.describe.trial import Plan, cost, trial
 from attn.heads import HeadId
@@ -61,12 +62,11 @@ def print_description(found: Description, report: Report | None, as_json: bool) 
     print("(The answer ran on: it is cut at its last whole sentence.)\n" if found.cut else "")
     if report is None:
         return
-    print(f"{'':28}{report.result.method:>20}{'':17}pick of five")
+    print(f"{'':36}{report.result.method:22}{'pick of five':22}above it by: pairs")
     for result in report.results:
-        pair, pick = result.pair, result.pick
-        picked = f"{pick.value:.2f} ({pick.low:.2f} to {pick.high:.2f})" if pick else "-"
         name = result.name + (f" ({report.other})" if result.name.startswith("another") else "")
-        print(f"{name:36}{pair.value:.2f} ({pair.low:.2f} to {pair.high:.2f})     {picked}")
+        measures = (result.pair, result.pick, result.pair_behind)
+        print(f"{name:36}" + "".join(f"{interval_text(one):22}" for one in measures).rstrip())
     print(
         f"{report.result.pair.n} pairs of {report.documents} held-out documents, "
         f"{report.result.unread} answers unread, judged by {report.judge}.\n{report.verdict.text}\n"

@@ -32,7 +32,8 @@ class Options:
 
     ``samples`` examples; ``seed`` of their draw and of the marks; ``numbers`` whether the head's
     budget and token table are told; ``custom`` the user's own words; ``budget`` tokens of the
-    prompt, at most; ``longest`` tokens of the answer, at most.
+    prompt, at most; ``longest`` tokens of the answer, at most; ``brief`` whether one sentence is
+    asked for, which is what small models can do.
     """
 
     samples: int = 20
@@ -41,6 +42,7 @@ class Options:
     custom: str = ""
     budget: int = 6000
     longest: int = 600
+    brief: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def draft(index: Index, head: HeadId, options: Options | None = None) -> Draft:
         numbers=_numbers(index, head) if options.numbers else "",
         custom=options.custom,
         budget=options.budget,
+        brief=options.brief,
     )
     places = tuple(passages[place].place for place in prompt.kept)
     return Draft(head, options, prompt, places)

@@ -133,6 +133,16 @@ Then a line that begins with "Exceptions:" and names what the rule does not expl
 Say only what the examples show."""
 
 
+BRIEF = """\
+You find out what attention heads of language models do, from examples.
+
+{words}
+
+Answer with this one sentence and nothing else:
+"Attends to [which sources] from [which destinations]."
+Say what the sources have in common, and the destinations."""
+
+
 def describe_prompt(
     examples: Sequence[Shown],
     *,
@@ -140,17 +150,18 @@ def describe_prompt(
     numbers: str = "",
     custom: str = "",
     budget: int | None = None,
+    brief: bool = False,
 ) -> Prompt:
     """The prompt that asks for a head's description from examples, the clearest first.
 
     ``numbers`` lines about the head to tell beside them; ``custom`` the user's own words;
     ``budget`` about how many tokens the prompt may have: examples are dropped whole, from the end
-    of the kind with the most, until it fits or one is left.
+    of the kind with the most, until it fits or one is left; ``brief`` asks for one sentence.
     """
     at = code(seed, _all_texts(examples, [numbers, custom]))
     kept = list(range(len(examples)))
     while True:
-        prompt = _describe(examples, kept, at, numbers, custom)
+        prompt = _describe(examples, kept, at, numbers, custom, BRIEF if brief else DESCRIBE)
         if budget is None or prompt.tokens <= budget or len(kept) <= 1:
             return prompt
         kinds = [examples[place].kind for place in kept]
@@ -159,9 +170,9 @@ def describe_prompt(
 
 
 def _describe(
-    examples: Sequence[Shown], kept: Sequence[int], at: str, numbers: str, custom: str
+    examples: Sequence[Shown], kept: Sequence[int], at: str, numbers: str, custom: str, form: str
 ) -> Prompt:
-    system = DESCRIBE.format(words=_WORDS.format(at=at))
+    system = form.format(words=_WORDS.format(at=at))
     some = [examples[place] for place in kept]
     parts = [
         f"Example {number}{f', {example.kind}' if example.kind else ''}:\n"

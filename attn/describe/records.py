@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from attn.describe.describe import Description, Options
 from attn.describe.report import Report
-from attn.describe.score import Measure, Result, Verdict
+from attn.describe.score import Difference, Measure, Result, Verdict
 from attn.heads import HeadId
 
 _T = TypeVar("_T")
@@ -56,6 +56,9 @@ def _result(record: dict[str, Any]) -> Result:
     values["pair"] = _measure(values["pair"])
     values["tiers"] = {str(tier): _measure(one) for tier, one in values["tiers"].items()}
     values["pick"] = None if values["pick"] is None else _measure(values["pick"])
+    for name in ("pair_behind", "pick_behind"):
+        if values.get(name) is not None:
+            values[name] = _made(Difference, values[name])
     return _made(Result, values)
 
 

@@ -9,6 +9,9 @@ Each 95 % interval is the wider, on each side, of two: one that knows small numb
 (Newcombe's method 5 for the area, Statistics in Medicine 25, 2006; Wilson's for the share), and
 one that knows that questions about one document go together (bootstrap over documents, 1,000
 draws of a fixed seed).
+
+A description and a baseline answer the same questions, so they are compared by the difference of
+their values, with its 95 % interval from the same draws of documents for both.
 """
 
 from __future__ import annotations
@@ -41,14 +44,40 @@ class Measure:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """How far a description's value is above a baseline's, with its 95 % interval: -1 to 1."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one judge answered: beliefs on the pairs, weights on the picks, in their order."""
+
+    name: str
+    questions: Questions
+    beliefs: Sequence[Belief]
+    weights: Sequence[Weights]
+    graded: bool
+
+
+@dataclass(frozen=True)
 class Result:
-    """How one judge did: ``pair`` over all tiers, ``tiers`` apart, ``pick`` the source of five."""
+    """How one judge did: ``pair`` over all tiers, ``tiers`` apart, ``pick`` the source of five.
+
+    Of a baseline ``pair_behind`` and ``pick_behind``: how far the description is above it. None in
+    what was kept before there was such a number.
+    """
 
     name: str
     pair: Measure
     tiers: Mapping[str, Measure]
     pick: Measure | None
     graded: bool
+    pair_behind: Difference | None = None
+    pick_behind: Difference | None = None
 
     @property
     def method(self) -> str:
@@ -61,8 +90,8 @@ class Result:
         return self.pair.unread + (self.pick.unread if self.pick else 0)
 
 
-def interval_text(measure: Measure | None, *, short: bool = False) -> str:
-    """A measure in a cell: value and interval, or a dash.
+def interval_text(measure: Measure | Difference | None, *, short: bool = False) -> str:
+    """A measure or a difference in a cell: value and interval, or a dash.
 
     >>> interval_text(Measure(0.8, 0.7, 0.9, 10))
     '0.80 [0.70, 0.90]'
@@ -73,59 +102,103 @@ def interval_text(measure: Measure | None, *, short: bool = False) -> str:
     return value if short else f"{value} [{measure.low:.2f}, {measure.high:.2f}]"
 
 
-def score(name: str, judge: Judge, questions: Questions) -> Result:
-    """Put all questions to a judge and measure its answers."""
+def answers(name: str, judge: Judge, questions: Questions) -> Answers:
+    """Put all questions to a judge."""
     beliefs, weights = judge.pairs(questions.pairs), judge.picks(questions.picks)
-    pair, tiers = pair_test(questions.pairs, beliefs)
-    return Result(name, pair, tiers, pick_test(questions.picks, weights), judge.graded)
+    return Answers(name, questions, beliefs, weights, judge.graded)
+
+
+def score(given: Answers, description: Answers | None = None) -> Result:
+    """Measure a judge's answers; those of a baseline beside the ``description``'s."""
+    asked = given.questions
+    pair, tiers = pair_test(asked.pairs, given.beliefs)
+    pick = pick_test(asked.picks, given.weights)
+    if description is None:
+        return Result(given.name, pair, tiers, pick, given.graded)
+    behind = [
+        _difference(_area(asked.pairs, description.beliefs), _area(asked.pairs, given.beliefs)),
+        _difference(_share(asked.picks, description.weights), _share(asked.picks, given.weights)),
+    ]
+    return Result(given.name, pair, tiers, pick, given.graded, *behind)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sampled:
+    """A value, and (draw,) what it is on each draw of documents; NaN where a draw has none."""
+
+    value: float
+    drawn: np.ndarray
+    interval: tuple[float, float]  # the one that knows small numbers
+
+    def measure(self, n: int, unread: int) -> Measure:
+        low, high = self.interval
+        found = self.drawn[np.isfinite(self.drawn)]
+        if len(found):
+            some_low, some_high = np.quantile(found, [0.025, 0.975])
+            low, high = min(low, float(some_low)), max(high, float(some_high))
+        return Measure(self.value, max(0.0, low), min(1.0, high), n, unread)
+
+
+def _difference(one: _Sampled | None, other: _Sampled | None) -> Difference | None:
+    if one is None or other is None:
+        return None
+    drawn = one.drawn - other.drawn
+    value, found = one.value - other.value, drawn[np.isfinite(drawn)]
+    if not len(found):
+        return Difference(value, -1.0, 1.0)
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Difference(value, min(float(low), value), max(float(high), value))
 
 
 def pair_test(
     questions: Sequence[PairQuestion], beliefs: Sequence[Belief]
 ) -> tuple[Measure, dict[str, Measure]]:
     """The measure over all questions, and over all yes with each tier's no."""
+
+    def measured(some: list[int]) -> Measure:
+        told = [beliefs[i] for i in some]
+        unread = sum(belief is None for belief in told)
+        return _area([questions[i] for i in some], told).measure(len(some), unread)
+
     tiers = {}
     for tier in TIERS:
         some = [i for i, q in enumerate(questions) if q.tier in ("", tier)]
         if any(questions[i].tier for i in some):
-            tiers[tier] = _area([questions[i] for i in some], [beliefs[i] for i in some])
-    return _area(questions, beliefs), tiers
+            tiers[tier] = measured(some)
+    return measured(list(range(len(questions)))), tiers
 
 
-def _area(questions: Sequence[PairQuestion], beliefs: Sequence[Belief]) -> Measure:
+def _area(questions: Sequence[PairQuestion], beliefs: Sequence[Belief]) -> _Sampled:
     yes = np.array([question.attends for question in questions])
-    unread = [belief is None for belief in beliefs]
-    known = _coin(np.array([np.nan if b is None else b for b in beliefs], float))
+    unsure = np.array([belief is None for belief in beliefs])
+    known = np.array([0.0 if belief is None else belief for belief in beliefs])
     wins = np.sign(known[yes][:, None] - known[~yes][None, :]) / 2 + 0.5  # (yes, no)
-    unsure = np.array(unread)
     wins[unsure[yes], :] = 0.5
     wins[:, unsure[~yes]] = 0.5
     value = float(wins.mean())
-    low, high = newcombe(value, *wins.shape)
-    names = np.array([question.document_id for question in questions])
-    drawn = []
-    for counts in _draws(names):
+    drawn = np.full(DRAWS, np.nan)
+    for i, counts in enumerate(_draws(questions)):
         row, column = counts[yes], counts[~yes]
         if row.sum() and column.sum():
-            drawn.append(float(row @ wins @ column / (row.sum() * column.sum())))
-    return _measure(value, low, high, drawn, len(questions), sum(unread))
-
-
-def _coin(known: np.ndarray) -> np.ndarray:
-    """Beliefs with unreadable ones as 0; comparisons with those are handled separately."""
-    return np.where(np.isfinite(known), known, 0.0)
+            drawn[i] = row @ wins @ column / (row.sum() * column.sum())
+    return _Sampled(value, drawn, newcombe(value, *wins.shape))
 
 
 def pick_test(questions: Sequence[PickQuestion], weights: Sequence[Weights]) -> Measure | None:
     """The share picked right; None without questions."""
+    found = _share(questions, weights)
+    if found is None:
+        return None
+    return found.measure(len(questions), sum(w is None for w in weights))
+
+
+def _share(questions: Sequence[PickQuestion], weights: Sequence[Weights]) -> _Sampled | None:
     if not questions:
         return None
     right = np.array([_right(q, w) for q, w in zip(questions, weights, strict=True)])
-    value, n = float(right.mean()), len(questions)
-    low, high = wilson(value, n)
-    names = np.array([question.document_id for question in questions])
-    drawn = [float(counts @ right / counts.sum()) for counts in _draws(names)]
-    return _measure(value, low, high, drawn, n, sum(w is None for w in weights))
+    value = float(right.mean())
+    drawn = np.array([counts @ right / counts.sum() for counts in _draws(questions)])
+    return _Sampled(value, drawn, wilson(value, len(questions)))
 
 
 def _right(question: PickQuestion, weights: Weights) -> float:
@@ -135,22 +208,17 @@ def _right(question: PickQuestion, weights: Weights) -> float:
     return (question.answer in best) / len(best)
 
 
-def _draws(names: np.ndarray) -> list[np.ndarray]:
-    """How often each question is drawn when documents are drawn with replacement, DRAWS times."""
-    _, which = np.unique(names, return_inverse=True)
+def _draws(questions: Sequence[PairQuestion] | Sequence[PickQuestion]) -> np.ndarray:
+    """(draw, question) how often each is drawn when documents are drawn with replacement.
+
+    The same questions get the same draws, so that two judges of them can be compared.
+    """
+    _, which = np.unique([one.document_id for one in questions], return_inverse=True)
     documents = int(which.max()) + 1
     random = np.random.default_rng(0)
-    draws = random.multinomial(documents, np.full(documents, 1 / documents), size=DRAWS)
-    return list(draws[:, which].astype(float))
-
-
-def _measure(
-    value: float, low: float, high: float, drawn: list[float], n: int, unread: int
-) -> Measure:
-    if drawn:
-        some_low, some_high = np.quantile(drawn, [0.025, 0.975])
-        low, high = min(low, float(some_low)), max(high, float(some_high))
-    return Measure(value, max(0.0, low), min(1.0, high), n, unread)
+    drawn = random.multinomial(documents, np.full(documents, 1 / documents), size=DRAWS)
+    found: np.ndarray = drawn[:, which].astype(float)
+    return found
 
 
 def newcombe(area: float, yes: int, no: int) -> tuple[float, float]:
@@ -198,10 +266,10 @@ class Verdict:
 
 
 def verdict(found: Result, baselines: Sequence[Result]) -> Verdict:
-    """Good only when the low end of both tests is above chance and above every baseline."""
-    tests = [("pair test", found.pair, CHANCE_PAIR, [(b.name, b.pair) for b in baselines])]
+    """Good only when both tests' low ends are above chance, and so is each lead over a baseline."""
+    tests = [("pair test", found.pair, CHANCE_PAIR, [(b.name, b.pair_behind) for b in baselines])]
     if found.pick is not None:
-        picks = [(b.name, b.pick) for b in baselines if b.pick is not None]
+        picks = [(b.name, b.pick_behind) for b in baselines]
         tests.append(("pick test", found.pick, CHANCE_PICK, picks))
     asked = len(found.tiers) and found.pair.n + (found.pick.n if found.pick else 0)
     if found.unread * 4 > asked:
@@ -217,22 +285,26 @@ def verdict(found: Result, baselines: Sequence[Result]) -> Verdict:
                 f"Do not believe it: it scores {_told(measure)} in the {test}, no better than "
                 f"chance ({chance:.2f}).",
             )
+    told = []
     for test, measure, _, others in tests:
-        best = max(others, key=lambda other: other[1].value, default=None)
-        if best is not None and measure.low <= best[1].value:
+        leads = [(name, lead) for name, lead in others if lead is not None]
+        name, lead = min(leads, key=lambda one: one[1].low, default=("", None))
+        if lead is not None and lead.low <= 0:
             return Verdict(
                 False,
-                f"Not shown to be good: it scores {_told(measure)} in the {test}, which does not "
-                f"beat {best[0]!r} ({best[1].value:.2f}) beyond the interval. What it says may be "
-                "true, but that does as well, or more questions are needed.",
+                f"Not shown to be good: it scores {_told(measure)} in the {test}, and on the same "
+                f"questions it is above {name!r} by {_told(lead)}, which may be nothing. What it "
+                "says may be true, but that may do as well, or more questions are needed.",
             )
-    ends = " and ".join(f"{_told(measure)} in the {test}" for test, measure, _, _ in tests)
+        above = f", above {name!r} by {_told(lead)}" if lead is not None else ""
+        told.append(f"{_told(measure)} in the {test}{above}")
     return Verdict(
         True,
-        f"Good: it beats chance, another head's description and every rule, with {ends}. Where "
-        "the head attends on text of this kind, it can be relied on that far.",
+        f"Good: it beats chance, another head's description and every rule. It scores "
+        f"{'; '.join(told)}. Where the head attends on text of this kind, it can be relied on "
+        "that far.",
     )
 
 
-def _told(measure: Measure) -> str:
+def _told(measure: Measure | Difference) -> str:
     return f"{measure.value:.2f} ({measure.low:.2f} to {measure.high:.2f})"

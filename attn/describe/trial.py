@@ -21,7 +21,7 @@ from attn.describe.judges import rules
 from attn.describe.questions import Questions, ask
 from attn.describe.reader import Reader
 from attn.describe.report import Report
-from attn.describe.score import Result, score, verdict
+from attn.describe.score import Answers, answers, score, verdict
 from attn.describe.store import Descriptions
 from attn.errors import AnswerCut
 from attn.heads import HeadId
@@ -117,9 +117,10 @@ def trial(
             kept.answers(), budget, count, stop,
         )  # fmt: skip
 
-    result = score("this description", reader(description.text), asked)
-    baselines = [score(SHUFFLED, reader(other.text), asked)]
-    baselines += by_rules(index, description.head, asked)
+    told = answers("this description", reader(description.text), asked)
+    others = [answers(SHUFFLED, reader(other.text), asked)]
+    others += by_rules(index, description.head, asked)
+    result, baselines = score(told), [score(one, told) for one in others]
     report = Report(
         id=uuid.uuid4().hex,
         description=description.id,
@@ -139,10 +140,10 @@ def trial(
     return report
 
 
-def by_rules(index: Index, head: HeadId, asked: Questions) -> list[Result]:
-    """How the rules that need no language model do."""
+def by_rules(index: Index, head: HeadId, asked: Questions) -> list[Answers]:
+    """What the rules answer, which need no language model."""
     simple = rules(evidence.source_mass(index, head))
-    return [score(name, rule, asked) for name, rule in simple.items()]
+    return [answers(name, rule, asked) for name, rule in simple.items()]
 
 
 def another(

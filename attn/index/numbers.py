@@ -15,7 +15,9 @@ from attn.measure.histograms import DISTANCES
 from attn.measure.metrics import Metric, values_of
 from attn.measure.user_metrics import load_installed
 
-_OF_WEIGHTS = ("q_", "k_", "v_", "ov_", "qk_")  # prefixes of the columns that hold lists
+_RANDOM_COMPOSITION = "random_composition"
+_OF_WEIGHTS = ("q_", "k_", "v_", "ov_", "qk_", _RANDOM_COMPOSITION)
+"""How the columns begin that hold what the weights say and are no metric."""
 _OF_MODEL = ("random", "weights")  # the kinds of metric that do not depend on the corpus
 
 
@@ -152,6 +154,12 @@ class HeadNumbers(IndexReader):
                     if number >= 0
                 ]
         return found
+
+    def random_composition(self, head: HeadId) -> float:
+        """The composition score of random weights of the same shapes; NaN where there is none."""
+        self._check(head)
+        values = self._heads.get(_RANDOM_COMPOSITION)
+        return float("nan") if values is None else float(values[head.layer, head.head])
 
     def budget(self, head: HeadId) -> dict[str, float]:
         """The head's attention mass by part, in the order of claims; the shares add to 1.

@@ -26,7 +26,7 @@ _COMPOSED = "share of the norm"
 def copying(found: Found) -> np.ndarray:
     """Whether a token looked at becomes likelier to come next: 1 for all, −1 less likely.
 
-    Weights as stored: gains of norms, biases and rotations by position are not in it.
+    Gains of norms are folded in; their scales, biases and rotations by position are not in it.
     """
     values = found["eigenvalues"]
     whole = np.nansum(np.abs(values), -1)
@@ -79,7 +79,7 @@ def v_composition(found: Found) -> np.ndarray:
 def ov_norm(found: Found) -> np.ndarray:
     """How strongly the head can write what it reads.
 
-    Weights as stored: gains of norms, biases and rotations by position are not in it.
+    Gains of norms are folded in; their scales, biases and rotations by position are not in it.
     """
     return _norm(found["ov"])
 
@@ -91,7 +91,7 @@ def ov_norm(found: Found) -> np.ndarray:
 def ov_rank(found: Found) -> np.ndarray:
     """How many directions the head writes in, by the weight of its singular values.
 
-    Weights as stored: gains of norms, biases and rotations by position are not in it.
+    Gains of norms are folded in; their scales, biases and rotations by position are not in it.
     """
     return _rank(found["ov"])
 
@@ -103,7 +103,7 @@ def ov_rank(found: Found) -> np.ndarray:
 def qk_norm(found: Found) -> np.ndarray:
     """How strongly the head can tell one token from another.
 
-    Weights as stored: gains of norms, biases and rotations by position are not in it.
+    Gains of norms are folded in; their scales, biases and rotations by position are not in it.
     """
     return _norm(found["qk"])
 
@@ -115,7 +115,7 @@ def qk_norm(found: Found) -> np.ndarray:
 def qk_rank(found: Found) -> np.ndarray:
     """How many directions the head compares tokens by.
 
-    Weights as stored: gains of norms, biases and rotations by position are not in it.
+    Gains of norms are folded in; their scales, biases and rotations by position are not in it.
     """
     return _rank(found["qk"])
 

@@ -1,11 +1,12 @@
 """A model's weights → numbers of its heads: copying, composition, and the sizes of OV and QK.
 
 As in Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits". A head's OV circuit
-is ``W_V W_O`` and its QK circuit ``W_Q W_Kᵀ``, both (d_model, d_model), from weights as they are
-stored: gains of norms, biases and rotations by position are no part of them. Neither is ever made
-whole: ``W_V = Q R`` with an orthogonal Q, so ``R W_O``, (d_head, d_model), has the singular values
-and the norms of the product, and a vocabulary × vocabulary matrix shares its eigenvalues with one
-of (d_head, d_head).
+is ``W_V W_O`` and its QK circuit ``W_Q W_Kᵀ``, both (d_model, d_model). The gain of every norm, and
+the mean that a LayerNorm takes off, are folded into the weights beside it (see
+:mod:`attn.measure.norms`); biases and rotations by position are no part of the circuits. Neither is
+ever made whole: ``W_V = Q R`` with an orthogonal Q, so ``R W_O``, (d_head, d_model), has the
+singular values and the norms of the product, and a vocabulary × vocabulary matrix shares its
+eigenvalues with one of (d_head, d_head).
 
 What a model gives is kept in the cache folder under the hash of its weights and of this file.
 """
@@ -28,7 +29,9 @@ import torch
 from torch import Tensor
 
 from attn.config import settings
+from attn.measure import norms as norms_of_models
 from attn.measure.metrics import of_kind
+from attn.measure.norms import LayerNorms, Norms, find_norms
 
 PARTNERS = 5
 """Earlier heads that are kept for each way to compose."""
@@ -39,7 +42,7 @@ WAYS = ("q", "k", "v")
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """The attention weights of one layer, float32, KV heads said once for each of their heads.
+    """The attention weights of one layer, float32, KV heads repeated for each of their heads.
 
     ``w_q``, ``w_k``, ``w_v`` (head, d_model, d_head); ``w_o`` (head, d_head, d_model).
     """
@@ -48,6 +51,19 @@ class Layer:
     w_k: Tensor
     w_v: Tensor
     w_o: Tensor
+
+    def folded(self, norms: LayerNorms) -> Layer:
+        """The same layer with the linear part of its norms in its weights."""
+        w_q, w_k, w_v, w_o = self.w_q, self.w_k, self.w_v, self.w_o
+        if norms.read is not None:
+            w_q, w_k, w_v = (norms.read.before(weight) for weight in (w_q, w_k, w_v))
+        if norms.query is not None:
+            w_q = norms.query.of_heads(w_q)
+        if norms.key is not None:
+            w_k = norms.key.of_heads(w_k)
+        if norms.written is not None:
+            w_o = norms.written.after(w_o)
+        return Layer(w_q, w_k, w_v, w_o)
 
     @cached_property
     def written(self) -> Tensor:
@@ -97,7 +113,10 @@ def _of_finite(values: Callable[[Tensor], Tensor], square: Tensor) -> Tensor:
 
 
 def layer_weights(session: Any, layer: int) -> Layer:
-    """A layer's weights from the session's Bridge. Raises ValueError where they are no such."""
+    """A layer's weights as stored, from the session's Bridge.
+
+    Raises ValueError where the Bridge cannot tell them by head.
+    """
     attn, n = session.bridge.blocks[layer].attn, session.n_heads
     found = []
     for name in ("W_Q", "W_K", "W_V", "W_O"):
@@ -138,10 +157,12 @@ def measure_weights(session: Any) -> dict[str, np.ndarray]:
     ``qk_singular`` (layer, head, d_head) float32; and for each of :data:`WAYS` ``q_heads`` (layer,
     head, partner) int32, the earlier heads composed with most, as ``layer * n_heads + head``, -1
     for none, and ``q_scores`` float32. NaN in layers without attention, and where weights are 0 or
-    not finite and a number has no meaning; nothing where the Bridge cannot tell a model's weights
-    by head. Read from the cache folder where they are there already.
+    not finite and a number has no meaning, and for ``copying`` where the unembedding does not read
+    the residual stream; nothing where a model's weights cannot be told by head, or a norm beside
+    them is of no known kind. Read from the cache folder where they are there already.
     """
-    place = settings().cache / "weights" / f"{session.weights[:32]}-{_code()[:16]}.npz"
+    name = f"{session.weights[:32]}{_unembedding(session)}-{_code()[:16]}.npz"
+    place = settings().cache / "weights" / name
     try:
         with place.open("rb") as file, np.load(file, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}
@@ -155,7 +176,18 @@ def measure_weights(session: Any) -> dict[str, np.ndarray]:
 def _code() -> str:
     """A hash of the code that computes the numbers: another one computes them anew."""
     rules = "".join(inspect.getsource(rule) for rule in of_kind("weights").values())
-    return hashlib.sha256(Path(__file__).read_bytes() + rules.encode()).hexdigest()
+    files = b"".join(Path(str(one)).read_bytes() for one in (__file__, norms_of_models.__file__))
+    return hashlib.sha256(files + rules.encode()).hexdigest()
+
+
+def _unembedding(session: Any) -> str:
+    """A hash of the unembedding, which the hash of an index's weights leaves out, or ""."""
+    head = session.hf.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    if weight is None or weight is session.hf.get_input_embeddings().weight:
+        return ""
+    raw = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+    return "-" + hashlib.sha256(memoryview(raw.numpy())).hexdigest()[:16]
 
 
 def _keep(found: dict[str, np.ndarray], place: Path) -> None:
@@ -177,14 +209,15 @@ def _keep(found: dict[str, np.ndarray], place: Path) -> None:
 def _measure(session: Any) -> dict[str, np.ndarray]:
     there = [i for i in range(session.n_layers) if i not in session.without_attention]
     try:
-        layers = {i: layer_weights(session, i) for i in there}
-    except (AttributeError, ValueError, RuntimeError):  # a Bridge that cannot say
+        norms = find_norms(session)
+        layers = {i: layer_weights(session, i).folded(norms.layers[i]) for i in there}
+    except (AttributeError, ValueError, RuntimeError):  # a Bridge that cannot say, an unknown norm
         return {}
     n, shape = session.n_heads, (session.n_layers, session.n_heads)
     widest = max(max(layer.w_q.shape[2], layer.w_o.shape[1]) for layer in layers.values())
     found: dict[str, np.ndarray] = {}
     given = {"eigenvalues": np.full((*shape, widest), np.nan, np.complex128)}
-    through = _through(session)
+    through = _through(session, norms)
     for circuit in ("ov", "qk"):
         values = np.full((*shape, widest), np.nan, np.float32)
         for i, layer in layers.items():
@@ -210,17 +243,24 @@ def _measure(session: Any) -> dict[str, np.ndarray]:
             heads[i, :, :kept] = np.where(none, -1, np.array(numbers)[rows])
             scores[i, :, :kept] = np.where(none, np.nan, best)
         found[f"{way}_heads"], found[f"{way}_scores"], given[way] = heads, scores, scores
+    found["random_composition"] = np.full(shape, np.nan)
+    for i, layer in layers.items():
+        found["random_composition"][i] = layer.w_q.shape[1] ** -0.5
     return {name: rule(given) for name, rule in of_kind("weights").items()} | found
 
 
-def _through(session: Any) -> Tensor | None:
-    """(d_model, d_model) ``W_U W_E``; None where a model has no such pair of matrices."""
+def _through(session: Any, norms: Norms) -> Tensor | None:
+    """(d_model, d_model) ``W_U W_E`` with the norms folded in; None without such a pair."""
     try:
         w_e = session.bridge.W_E.detach().float()  # (token, d_model)
         w_u = session.bridge.W_U.detach().float()  # (d_model, token)
     except (AttributeError, RuntimeError):
         return None
-    if w_e.ndim != 2 or w_u.ndim != 2 or w_u.shape[::-1] != w_e.shape:
+    if not norms.unembeds or w_e.ndim != 2 or w_u.ndim != 2 or w_u.shape[::-1] != w_e.shape:
         return None
+    if norms.embedding is not None:
+        w_e = norms.embedding.after(w_e)
+    if norms.final is not None:
+        w_u = norms.final.before(w_u)
     through: Tensor = w_u @ w_e
     return through

@@ -1,4 +1,4 @@
-"""Names → a :class:`ModelSession`: model, tokenizer and lock. The only user of transformer_lens.
+"""Names → a :class:`ModelSession`: model, tokenizer and lock.
 
 Patterns are read where they are made: an attention function of our own, registered with
 transformers' ``AttentionInterface``, computes exactly what the model's eager attention does and
@@ -11,7 +11,6 @@ differ is refused by name.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import threading
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from attn.config import settings
 from attn.corpus.tokens import token_texts
 from attn.errors import ContextTooLong, HeadError, IndexMismatch, ModelError
 from attn.heads import HeadId, Tokens
-from attn.models import checks, hooks, interface, pretrained
+from attn.models import bridge, checks, hooks, interface, pretrained
 from attn.models.interface import Observer, Reading, Stop, Watch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -72,7 +71,7 @@ class ModelSession:
             tokenizer.bos_token_id,
             tokenizer.cls_token_id,
         )  # the Bridge sets it if it is missing
-        self.bridge = _bridge(self)
+        self.bridge = bridge.boot(hf, tokenizer, name, device, DTYPES[dtype])
         self._install()
         self.bos_id: int | None = firsts[self.bidirectional]
 
@@ -157,6 +156,23 @@ class ModelSession:
                 self._watch.observer = self._watch.seen = None
         if lengths is None and len(seen) + len(self.without_attention) == self.n_layers:
             self._visible[batch.shape[1]] = {k: v.cpu() for k, v in seen.items()}
+
+    def run_whole(
+        self, ids: Tensor | np.ndarray | Sequence[Sequence[int]], observer: Observer
+    ) -> None:
+        """Run all of the model, the unembedding too, with every layer's reading to ``observer``.
+
+        ``ids`` (batch, position). For whoever hooks the modules of :attr:`hf`; the observer is
+        called while they run. Raises as :meth:`observe`.
+        """
+        batch = self._batch(ids)
+        with self._alone(), torch.no_grad():
+            self._watch.observer, self._watch.grams = observer, None
+            self._watch.layers, self._watch.last = frozenset(range(self.n_layers)), self.n_layers
+            try:
+                self.hf(input_ids=batch, use_cache=False)
+            finally:
+                self._watch.observer = self._watch.seen = None
 
     def patterns(
         self,
@@ -364,25 +380,3 @@ def load_model(
         return ModelSession(
             hf, tokenizer, name=name, device=device, dtype=dtype, revision=str(commit)
         )
-
-
-def _bridge(session: ModelSession) -> Any:
-    """A TransformerBridge on a twin of the model that shares its weights."""
-    from transformer_lens.model_bridge import TransformerBridge
-
-    hf = session.hf
-    shared = {id(t): t for t in [*hf.parameters(), *hf.buffers()]}
-    twin = copy.deepcopy(hf, memo=shared)
-    try:
-        return TransformerBridge.boot_transformers(
-            session.tokenizer.name_or_path,
-            hf_model=twin,
-            tokenizer=session.tokenizer,
-            device=session.device,
-            dtype=DTYPES[session.dtype],
-        )
-    except Exception as error:  # the adapters of its architectures raise many kinds of errors
-        raise ModelError(
-            f"TransformerBridge cannot read {session.name} ({hf.config.model_type}): "
-            f"choose another model."
-        ) from error

@@ -301,7 +301,8 @@ def _weights(index: Index, head: HeadId, figures: dict[str, Any]) -> Iterator[st
     if any(partners.values()):
         yield (
             '<p class="quiet">The earlier heads whose output it reads most, with the composition '
-            "score: 0 to 1, about 1/√d_model for random matrices.</p>"
+            "score, 0 to 1. Random weights of the same shapes would score about "
+            f"{index.random_composition(head):.3f}.</p>"
         )
         rows = [
             [WAYS[way][0], WAYS[way][1], ", ".join(f"{one} {score:.3f}" for one, score in found)]
@@ -334,6 +335,9 @@ def _descriptions(index: Index, head: HeadId) -> Iterator[str]:
             yield '<p class="warning">Not tested: there is no reason to believe it yet.</p>'
 
 
+_ABOVE = ("above it by: pairs", "above it by: picks")
+
+
 def _score(found: Report) -> str:
     names = {SHUFFLED: f"{SHUFFLED} ({found.other})"}
     rows = [
@@ -342,12 +346,14 @@ def _score(found: Report) -> str:
             interval_text(one.pair),
             *(interval_text(one.tiers.get(tier), short=True) for tier in TIERS),
             interval_text(one.pick),
+            interval_text(one.pair_behind),
+            interval_text(one.pick_behind),
         ]
         for one in found.results
     ]
     return (
         f"<p><b>{_text(found.verdict.text)}</b></p>"
-        + _rows(["description or rule", "pair test", *TIERS, "pick of five"], rows)
+        + _rows(["description or rule", "pair test", *TIERS, "pick of five", *_ABOVE], rows)
         + f'<p class="quiet">{_text(found.result.method)} of {found.result.pair.n} pairs, chance '
         "0.50, then the same with each kind of no apart; pick of five, chance 0.20; in brackets "
         f"95 % intervals. On {found.documents} held-out documents, judged by "

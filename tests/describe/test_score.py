@@ -35,8 +35,10 @@ from attn.describe.questions import (
     quotas,
 )
 from attn.describe.score import (
+    Difference,
     Measure,
     Result,
+    answers,
     newcombe,
     pair_test,
     pick_test,
@@ -176,7 +178,7 @@ def asked(sample_index: Path) -> dict[str, Questions]:
 
 @pytest.mark.parametrize("name", ["previous", "induction"])
 def test_an_oracle_scores_one(asked: dict[str, Questions], name: str) -> None:
-    result = score("oracle", Oracle(), asked[name])
+    result = score(answers("oracle", Oracle(), asked[name]))
     assert result.pair.value == 1.0
     assert all(measure.value == 1.0 for measure in result.tiers.values())
     assert result.pick is not None
@@ -188,7 +190,7 @@ def test_an_oracle_scores_one(asked: dict[str, Questions], name: str) -> None:
 def test_a_coin_scores_a_half_within_its_interval(asked: dict[str, Questions], name: str) -> None:
     within = 0
     for seed in range(20):
-        result = score("coin", Coin(seed), asked[name])
+        result = score(answers("coin", Coin(seed), asked[name]))
         assert result.pick is not None
         within += result.pair.low <= 0.5 <= result.pair.high
         within += result.pick.low <= 1 / CHOICES <= result.pick.high
@@ -198,8 +200,8 @@ def test_a_coin_scores_a_half_within_its_interval(asked: dict[str, Questions], n
 def test_previous_token_is_high_on_its_head_and_at_chance_on_induction(
     asked: dict[str, Questions],
 ) -> None:
-    high = score("previous", Rule(previous), asked["previous"])
-    chance = score("previous", Rule(previous), asked["induction"])
+    high = score(answers("previous", Rule(previous), asked["previous"]))
+    chance = score(answers("previous", Rule(previous), asked["induction"]))
     assert high.pair.value > 0.8
     assert high.pair.low > 0.6
     assert high.pick is not None
@@ -216,11 +218,15 @@ def test_a_true_rule_beats_the_simple_ones_on_an_induction_head(
     def after_a_copy(texts: Sequence[str], dst: int, src: int) -> float:
         return float(src > 0 and texts[src - 1] == texts[dst])
 
-    found = score("after an earlier copy", Rule(after_a_copy), asked["induction"])
+    told = answers("after an earlier copy", Rule(after_a_copy), asked["induction"])
+    found = score(told)
     simple = rules(evidence.source_mass(Index.open(sample_index), HeadId(18, 6)))
-    others = [score(name, rule, asked["induction"]) for name, rule in simple.items()]
+    others = [score(answers(name, rule, asked["induction"]), told) for name, rule in simple.items()]
     assert found.pair.value > 0.7
     assert found.pair.value > max(other.pair.value for other in others)
+    for other in others:
+        assert other.pair_behind is not None
+        assert other.pair_behind.value == pytest.approx(found.pair.value - other.pair.value)
     assert found.pair.low > 0.5
 
 
@@ -307,26 +313,98 @@ class Fixed:
         return self.weights
 
 
-def result(name: str, value: float, reach: float = 0.1, unread: int = 0) -> Result:
+def result(
+    name: str, value: float, reach: float = 0.1, unread: int = 0, lead: Difference | None = None
+) -> Result:
     measure = Measure(value, value - reach, value + reach, 60, unread)
-    return Result(name, measure, {TIERS[0]: measure}, measure, True)
+    return Result(name, measure, {TIERS[0]: measure}, measure, True, lead, lead)
 
 
 def test_verdicts() -> None:
-    others = [result("nearest token", 0.6), result("another head's description", 0.7)]
-    assert verdict(result("it", 0.85), others).good
-    beaten = verdict(result("it", 0.75), others)
+    far, near = Difference(0.25, 0.1, 0.4), Difference(0.05, -0.01, 0.11)
+    rule, other = "nearest token", "another head's description"
+    good = verdict(result("it", 0.85), [result(rule, 0.6, lead=far), result(other, 0.6, lead=far)])
+    assert good.good
+    assert "0.25 (0.10 to 0.40)" in good.text
+    beaten = verdict(
+        result("it", 0.75), [result(rule, 0.5, lead=far), result(other, 0.7, lead=near)]
+    )
     assert not beaten.good
-    assert 'does not beat "another head\'s description" (0.70)' in beaten.text
-    chance = verdict(result("it", 0.55), others)
+    assert 'above "another head\'s description" by 0.05 (-0.01 to 0.11)' in beaten.text
+    chance = verdict(result("it", 0.55), [result(rule, 0.3, lead=far)])
     assert "no better than chance (0.50)" in chance.text
-    unread = verdict(result("it", 0.9, unread=40), others)
+    unread = verdict(result("it", 0.9, unread=40), [result(rule, 0.5, lead=far)])
     assert not unread.good
     assert "80 of 120 answers could not be read" in unread.text
 
 
+def questions_of(documents: int) -> Questions:
+    """Two pairs, a yes and a no, and a pick of every document."""
+    pairs = [pair(i % 2 == 0, f"d{i // 2}") for i in range(2 * documents)]
+    return Questions(tuple(pairs), tuple(pick(i % 5, f"d{i}") for i in range(documents)))
+
+
+class TestDifference:
+    """A description and a baseline are compared on the same questions."""
+
+    def test_what_is_always_a_little_better_is_better(self) -> None:
+        """Both hang on the document; the intervals overlap, the difference is never below 0."""
+        asked, draw = questions_of(60), np.random.default_rng(0)
+        hard = np.repeat(draw.random(60) < 0.4, 2)  # documents that the baseline gets wrong
+        harder = np.repeat(draw.random(60) < 0.6, 2) & hard  # and those the description does
+        yes = np.array([question.attends for question in asked.pairs])
+        one, other = (list(np.where(wrong, ~yes, yes).astype(float)) for wrong in (harder, hard))
+        picks = [(1.0, 0, 0, 0, 0)] * 60
+        found = answers("it", Fixed(one, picks), asked)
+        behind = score(answers("other", Fixed(other, picks), asked), found)
+        mine = score(found)
+        assert behind.pair.high > mine.pair.low  # not told apart by the intervals
+        assert behind.pair_behind is not None
+        assert behind.pair_behind.low > 0
+        assert behind.pick_behind == Difference(0.0, 0.0, 0.0)
+
+    def test_the_same_answers_are_no_better(self) -> None:
+        asked = questions_of(12)
+        same = Fixed([float(i % 3) for i in range(24)], [(1.0, 0, 0, 0, 0)] * 12)
+        found = score(answers("other", same, asked), answers("it", same, asked))
+        assert found.pair_behind == found.pick_behind == Difference(0.0, 0.0, 0.0)
+
+    def test_by_hand(self) -> None:
+        """Three documents, one pick each: right on all, and right on the first alone."""
+        asked = Questions((pair(True), pair(False)), (pick(0, "a"), pick(1, "b"), pick(2, "c")))
+        right = [tuple(float(i == k) for i in range(5)) for k in range(3)]
+        mine = answers("it", Fixed([1.0, 0.0], right), asked)
+        other = answers("other", Fixed([0.0, 1.0], [right[0]] * 3), asked)
+        behind = score(other, mine)
+        assert behind.pick_behind is not None
+        assert behind.pair_behind is not None
+        assert behind.pick_behind.value == pytest.approx(2 / 3)
+        # A draw of three documents is "a" alone once in 27, so the low end is one of three.
+        assert (behind.pick_behind.low, behind.pick_behind.high) == pytest.approx((0.0, 1.0))
+        assert behind.pair_behind == Difference(1.0, 1.0, 1.0)
+
+    def test_it_holds_the_truth_as_often_as_it_says(self) -> None:
+        """Two judges of normals 1.5 and 1 standard deviations apart, with a part in common."""
+        draw, held = np.random.default_rng(0), 0
+        truth = 0.7602 - 0.6915 + 0.0  # Φ(d / √2) of d = 1 and d = 0.7071
+        for _ in range(200):
+            asked = questions_of(40)
+            yes = np.array([question.attends for question in asked.pairs], float)
+            common = draw.normal(0, 0.8, 80)
+            one = 1.0 * yes + common + draw.normal(0, 0.6, 80)
+            other = 0.70711 * yes + common + draw.normal(0, 0.6, 80)
+            picks = [(1.0, 0, 0, 0, 0)] * 40
+            found = score(
+                answers("other", Fixed(list(other), picks), asked),
+                answers("it", Fixed(list(one), picks), asked),
+            ).pair_behind
+            assert found is not None
+            held += found.low <= truth <= found.high
+        assert held >= 180  # of 200; 190 are expected of a wide bootstrap
+
+
 def test_the_method_is_named() -> None:
     questions = Questions((pair(True), pair(False)), (pick(0),))
-    yes_no = score("x", Fixed([1.0, 0.0], [(1, 0, 0, 0, 0)]), questions)
+    yes_no = score(answers("x", Fixed([1.0, 0.0], [(1, 0, 0, 0, 0)]), questions))
     assert yes_no.method == "balanced accuracy"
-    assert score("oracle", Oracle(), questions).method == "ROC-AUC"
+    assert score(answers("oracle", Oracle(), questions)).method == "ROC-AUC"

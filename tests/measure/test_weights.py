@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -14,10 +14,26 @@ from attn.index.index import Index
 from attn.measure import weight_metrics, weights
 from attn.measure.metrics import of_kind
 from attn.models.session import load_model
-from tests.architectures import ALL, D_HEAD, D_MODEL, HEADS, blocks, plain_model, save
+from tests.architectures import (
+    ALL,
+    D_HEAD,
+    D_MODEL,
+    HEADS,
+    Architecture,
+    blocks,
+    plain_model,
+    save,
+)
 from tests.conftest import Tiny, save_gpt2
 
 EYE = torch.eye(6)
+
+
+class Circuits(NamedTuple):
+    """What a head does, (d_model, d_model) float64 each."""
+
+    ov: np.ndarray
+    qk: np.ndarray
 
 
 @pytest.fixture
@@ -108,8 +124,14 @@ class TestRank:
         ) == pytest.approx(rank)
 
 
+CENTRED = np.eye(D_MODEL) - 1 / D_MODEL  # what LayerNorm does first
+
+
 def whole(plain: Any, layer: int, head: int) -> tuple[np.ndarray, np.ndarray]:
-    """OV and QK of a head, (d_model, d_model) float64, sliced from plain GPT-2 or Llama weights."""
+    """OV and QK of a head, (d_model, d_model) float64, sliced from plain GPT-2 or Llama weights.
+
+    The layer's norm is in them.
+    """
     block = blocks(plain)[layer]
     at = slice(head * D_HEAD, (head + 1) * D_HEAD)
     if hasattr(block, "attn"):
@@ -121,6 +143,7 @@ def whole(plain: Any, layer: int, head: int) -> tuple[np.ndarray, np.ndarray]:
             .swapaxes(0, 1)
         )
         o = block.attn.c_proj.weight.detach().double().numpy()
+        norm = CENTRED @ np.diag(block.ln_1.weight.detach().double().numpy())
     else:
         q, k, v, o = (
             getattr(block.self_attn, f"{name}_proj").weight.detach().double().numpy().T
@@ -130,7 +153,18 @@ def whole(plain: Any, layer: int, head: int) -> tuple[np.ndarray, np.ndarray]:
             x.reshape(D_MODEL, -1, D_HEAD).repeat(D_MODEL // x.shape[1], 1).reshape(D_MODEL, -1)
             for x in (k, v)
         )
+        norm = np.diag(block.input_layernorm.weight.detach().double().numpy())
+    q, k, v = norm @ q, norm @ k, norm @ v
     return v[:, at] @ o[at], q[:, at] @ k[:, at].T
+
+
+def unembedding(plain: Any) -> np.ndarray:
+    """(d_model, token) float64 with the last norm of plain GPT-2 or Llama in it."""
+    w_u = plain.get_output_embeddings().weight.detach().double().numpy().T
+    base = plain.base_model
+    if hasattr(base, "ln_f"):
+        return CENTRED @ np.diag(base.ln_f.weight.detach().double().numpy()) @ w_u
+    return np.diag(base.norm.weight.detach().double().numpy()) @ w_u
 
 
 @pytest.mark.usefixtures("_no_cache")
@@ -138,11 +172,12 @@ class TestAgainstTheFullMatrices:
     def test_every_number(self, tiny: Tiny) -> None:
         found = weights.measure_weights(tiny.session)
         w_e = tiny.plain.get_input_embeddings().weight.detach().double().numpy()
-        w_u = tiny.plain.get_output_embeddings().weight.detach().double().numpy().T
+        w_u = unembedding(tiny.plain)
         circuits = {(x, h): whole(tiny.plain, x, h) for x in (0, 1) for h in range(4)}
         for (layer, head), (ov, qk) in circuits.items():
             at = layer, head
             values = np.linalg.eigvals(w_e @ ov @ w_u)
+            assert found["random_composition"][at] == pytest.approx(D_MODEL**-0.5)
             score = values.real.sum() / np.abs(values).sum()
             assert found["copying"][at] == pytest.approx(score, abs=1e-4)
             for name, circuit in (("ov", ov), ("qk", qk)):
@@ -201,32 +236,70 @@ class TestWithoutANumber:
         assert 1 not in found["v_heads"][1]
 
 
+def folded(kind: Architecture, session: Any, plain: Any, layer: int, head: int) -> Circuits:
+    """OV and QK of a head as TransformerLens has the weights, with the norms that a table names."""
+    attn, block = session.bridge.blocks[layer].attn, blocks(plain)[layer]
+    q, k, v, o = (getattr(attn, name).detach().double() for name in ("W_Q", "W_K", "W_V", "W_O"))
+    q, k, v, o = (one[head * len(one) // HEADS] for one in (q, k, v, o))
+    if kind.norms is not None:
+        norms = kind.norms
+        read = torch.diag(torch.ones(D_MODEL).double() * norms.gain(block, norms.read))
+        if norms.centred:
+            read = torch.tensor(CENTRED) @ read
+        q, k, v = read @ q, read @ k, read @ v
+        q, k = q * norms.gain(block, norms.query), k * norms.gain(block, norms.key)
+        o = o * norms.gain(block, norms.written)
+    return Circuits((v @ o).numpy(), (q @ k.T).numpy())
+
+
+def through(kind: Architecture, session: Any, plain: Any) -> np.ndarray:
+    """(d_model, d_model) ``W_U W_E`` of TransformerLens, with the norms that a table names."""
+    assert kind.norms is not None
+    norms, base = kind.norms, plain.base_model
+    w_e, w_u = (getattr(session.bridge, name).detach().double() for name in ("W_E", "W_U"))
+    final = torch.diag(torch.ones(D_MODEL).double() * norms.gain(base, norms.final))
+    if norms.centred:
+        final = torch.tensor(CENTRED) @ final
+    if norms.embedding:
+        w_e = w_e @ torch.tensor(CENTRED) * norms.gain(base, norms.embedding)
+    return (final @ w_u @ w_e).numpy()
+
+
 @pytest.mark.usefixtures("_no_cache")
 @pytest.mark.parametrize("name", ALL)
 class TestAgainstTransformerLens:
     def test_every_architecture(self, name: str, tmp_path: Path) -> None:
         kind = ALL[name]
         folder = save(kind, tmp_path / "model")
-        session = load_model(str(folder), device="cpu")
-        bridge, found = session.bridge, weights.measure_weights(session)
+        session, plain = load_model(str(folder), device="cpu"), plain_model(kind, folder)
+        found = weights.measure_weights(session)
         there = [layer for layer in (0, 1) if layer not in kind.without]
-        theirs = {"ov": bridge.OV.svd()[1], "qk": bridge.QK.svd()[1]}
-        for circuit, singular in theirs.items():
-            mine = found[f"{circuit}_singular"][there]
-            wanted = singular.detach()[:, :, : mine.shape[2]].numpy()
-            np.testing.assert_allclose(mine, wanted, rtol=1e-3, atol=1e-5)
-        scores = {way: bridge.all_composition_scores(way.upper()).scores for way in weights.WAYS}
-        for way, table in scores.items():
-            best = table.detach()[0, :, -1].max(0).values  # (head,) of the last layer
-            if len(there) > 1:
-                np.testing.assert_allclose(found[f"{way}_composition"][1], best, rtol=1e-4)
-            assert np.isnan(found[f"{way}_composition"][there[0]]).all()
-        through = bridge.W_U @ bridge.W_E
-        ov = bridge.OV
-        for place, layer in enumerate(there):
-            values = torch.linalg.eigvals((ov.B[place] @ through @ ov.A[place]).double())
-            wanted = (values.real.sum(-1) / values.abs().sum(-1)).detach()
-            np.testing.assert_allclose(found["copying"][layer], wanted, atol=1e-4)
+        circuits = {
+            (layer, head): folded(kind, session, plain, layer, head)
+            for layer in there
+            for head in range(HEADS)
+        }
+        for at, (ov, qk) in circuits.items():
+            for circuit, matrix in (("ov", ov), ("qk", qk)):
+                wanted = np.linalg.svd(matrix, compute_uv=False)[:D_HEAD]
+                mine = found[f"{circuit}_singular"][at]
+                np.testing.assert_allclose(mine, wanted, rtol=1e-3, atol=1e-5)
+            if kind.norms is None:
+                assert np.isnan(found["copying"][at])
+            else:
+                path = through(kind, session, plain)
+                values = np.linalg.eigvals(path @ ov)
+                score = values.real.sum() / np.abs(values).sum()
+                assert found["copying"][at] == pytest.approx(score, abs=1e-4)
+            for way, reads in (("q", qk), ("k", qk.T), ("v", ov)):
+                scores = [
+                    np.linalg.norm(before.ov @ reads)
+                    / (np.linalg.norm(before.ov) * np.linalg.norm(reads))
+                    for (layer, _), before in circuits.items()
+                    if layer < at[0]
+                ]
+                mine = found[f"{way}_composition"][at]
+                assert mine == pytest.approx(max(scores, default=np.nan), rel=1e-3, nan_ok=True)
 
     def test_ov_is_what_the_plain_layers_do(self, name: str, tmp_path: Path) -> None:
         """What goes in at one end and comes out at the other, without the Bridge."""

@@ -12,7 +12,7 @@ import streamlit as st
 from attn.analyse.summary import summary as sentences
 from attn.describe.describe import Description, Draft, Options, describe, draft, own
 from attn.describe.report import Report as Score
-from attn.describe.score import Result
+from attn.describe.score import Result, score
 from attn.describe.servers import Server
 from attn.describe.store import Descriptions
 from attn.describe.trial import Cost, Plan, by_rules, cost, questions, trial
@@ -240,14 +240,14 @@ def rules_table(view: View) -> None:
             return
         st.caption(
             "The same questions that a description is tested on. A description is called good only "
-            "when it does better than all of these, beyond its interval."
+            "when it is above all of these beyond the interval of the difference."
         )
         show_results(results)
 
 
 @st.cache_data(max_entries=_KEEP, show_spinner=False)
 def _rules(path: Path, identity: str, head: HeadId, asked: Plan, _index: Index) -> list[Result]:
-    return by_rules(_index, head, questions(_index, head, asked))
+    return [score(one) for one in by_rules(_index, head, questions(_index, head, asked))]
 
 
 def history(view: View, server: Server | None) -> None:

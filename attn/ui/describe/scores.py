@@ -29,8 +29,11 @@ and the text, never the attention.
 - **To beat**: another head's description, read by the same model, and five rules without one:
   previous token, first token (the earlier, the better), same token, nearest token, and the token
   that gets most of the head's attention.
-- **Good** means that the low end of both intervals is above chance and above every one of these.
-  A true description that says no more than a rule does is not called good: the rule is enough.
+- **Above it by** is the description's value less a baseline's on the same questions, its interval
+  from the same draws of documents for both.
+- **Good** means that the low end of both intervals is above chance, and the low end of every
+  difference above 0. A true description that says no more than a rule does is not called good: the
+  rule is enough.
 - An answer that cannot be read counts as a coin's, and is counted beside the score.
 
 A low score can be the judge's fault: a weak language model reads badly. Near copies of one text,
@@ -64,5 +67,9 @@ def show_results(results: Sequence[Result], names: dict[str, str] | None = None)
         name = (names or {}).get(result.name, result.name)
         row = {"description or rule": name, "pair test": interval_text(result.pair)}
         row |= {tier: interval_text(result.tiers.get(tier), short=True) for tier in TIERS}
-        rows.append(row | {"pick of five": interval_text(result.pick)})
+        row |= {"pick of five": interval_text(result.pick)}
+        if any(one.pair_behind for one in results):
+            row["above it by: pairs"] = interval_text(result.pair_behind)
+            row["above it by: picks"] = interval_text(result.pick_behind)
+        rows.append(row)
     st.table(rows)
