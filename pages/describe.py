@@ -15,14 +15,15 @@ HELP = {
     "draw": "Another seed draws other weak examples and other marks.",
     "told": "Tell the model where the head's attention goes in numbers, too.",
     "prompt": "Examples are left out, whole, until the prompt fits.",
-    "answer": "An answer that is longer is not kept.",
+    "answer": "A longer answer is cut at its last whole sentence.",
+    "brief": "Ask for one sentence instead of three paragraphs: all that a small model can do.",
     "questions": "Pairs that the head attends to. As many that it does not are asked about, too.",
 }
 CUSTOM = "Words of your own, added to the prompt"
 
 
-def evidence() -> None:
-    """The switches that decide what is sent."""
+def evidence(builtin: bool) -> bool:
+    """The switches that decide what is sent; gives whether one sentence is asked for."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.number_input(
             "Examples", 1, MOST_SAMPLES, key="samples", width=110,
@@ -40,7 +41,12 @@ def evidence() -> None:
                 persist_state="session", help=HELP[key],
             )  # fmt: skip
         st.toggle("Tell the numbers", key="told", persist_state="session", help=HELP["told"])
+        brief = st.toggle(
+            "One sentence", builtin, key=f"_brief {builtin}", persist_state="session",
+            help=HELP["brief"],
+        )  # fmt: skip
     st.text_area(CUSTOM, key="_custom", height=70, persist_state="session")
+    return brief
 
 
 def body(view: View) -> None:
@@ -50,8 +56,8 @@ def body(view: View) -> None:
     describe.rules_table(view)
     server = language_model.choose_server()
     st.subheader("Ask a language model", anchor=False)
-    evidence()
-    drafted = describe.prepare(view)
+    brief = evidence(language_model.serves_builtin(server))
+    drafted = describe.prepare(view, brief)
     describe.preview(drafted)
     describe.describe_button(view, server, drafted)
     st.subheader("Descriptions and their scores", anchor=False)

@@ -155,22 +155,28 @@ def save_tokenizer(folder: Path, special: dict[str, str]) -> int:
     return len(fast)
 
 
-def save_gpt2(folder: Path, change: Callable[[Any], None] | None = None) -> Path:
-    """Two layers of four heads with random weights; no BOS. ``change`` may edit the model."""
+def save_gpt2(
+    folder: Path, change: Callable[[Any], None] | None = None, **settings: object
+) -> Path:
+    """Two layers of four heads with random weights; no BOS.
+
+    ``change`` may edit the model; ``settings`` of its configuration go before those here.
+    """
     import torch
     import transformers
 
     size = save_tokenizer(folder, {"eos_token": "<|endoftext|>"})
-    config = transformers.GPT2Config(
-        vocab_size=size,
-        n_positions=N_CTX,
-        n_embd=32,
-        n_layer=2,
-        n_head=4,
-        initializer_range=0.4,
-        bos_token_id=None,
-        eos_token_id=0,
-    )
+    given: dict[str, Any] = {
+        "vocab_size": size,
+        "n_positions": N_CTX,
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "initializer_range": 0.4,
+        "bos_token_id": None,
+        "eos_token_id": 0,
+    }
+    config = transformers.GPT2Config(**given | settings)
     torch.manual_seed(1)
     model = transformers.GPT2LMHeadModel(config)
     if change:

@@ -11,7 +11,6 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,6 @@ from attn.corpus.corpus import load_corpus
 from attn.index.index import Index, find_indexes
 from attn.index.manifest import verify
 from tests.conftest import SAMPLE_DOCS, SCAN, contents
-from tests.describe.scripted import Handler, Scripted
 from tests.e2e.serving import serve
 from tests.sharing import said_by
 
@@ -56,25 +54,29 @@ def test_the_readme_says_commands() -> None:
 DESCRIBE = [c for c in COMMANDS if "attn describe" in c]
 
 
-def talk(handler: Handler, body: dict[str, Any]) -> None:
-    """A language model that describes every head alike and says yes to everything."""
-    if body["messages"][1]["content"].endswith("What does this head do?"):
-        handler.stream("Attends to nouns from verbs.")
-    else:
-        handler.stream("\n".join(f"{i}: yes" for i in range(1, 10)))
-
-
 @pytest.fixture(scope="module")
-def model_env(env: dict[str, str]) -> Iterator[dict[str, str]]:
-    server = Scripted(talk)
-    yield env | {"ATTN_LLM_URL": server.url, "ATTN_LLM_MODEL": "some", "ATTN_LLM_KEY": "sk-x"}
-    server.close()
+def model_env(env: dict[str, str], builtin: Path) -> Iterator[dict[str, str]]:
+    """The server that `make describe-local` starts, on a free port: the model that ships."""
+    from attn.describe.local import model_file, start
+
+    local = start(model_file())
+    yield env | {"ATTN_LLM_URL": local.server.url, "ATTN_LLM_MODEL": local.server.model}
+    local.close()
 
 
 @pytest.mark.parametrize("command", DESCRIBE)
 def test_a_description(command: str, sample_index: Path, model_env: dict[str, str]) -> None:
+    """By the model that ships: whatever it says, the command ends well and says what it scores."""
     out = run(command, sample_index, model_env)
-    assert "What does this head do?" in out if "--dry-run" in command else "Attends to" in out
+    if "--dry-run" in command:
+        assert "What does this head do?" in out
+    else:
+        assert f"described by {model_env['ATTN_LLM_MODEL']}" in out or "--text" in command
+        assert ("judged by SmolLM2" in out) == ("--no-score" not in command)
+
+
+def test_the_readme_tests_a_description_of_the_model_that_ships() -> None:
+    assert sum("--brief" in command for command in DESCRIBE) == 1
 
 
 SHARE = [c for c in COMMANDS if re.search("attn (export|import) ", c)]

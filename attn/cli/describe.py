@@ -32,6 +32,9 @@ def describe_command(
     custom: Annotated[str, typer.Option(help="Words of your own to add to the prompt.")] = "",
     prompt_tokens: Annotated[int, typer.Option(help="Longest prompt.", min=200)] = 6000,
     answer_tokens: Annotated[int, typer.Option(help="Longest answer.", min=8)] = 600,
+    brief: Annotated[
+        bool, typer.Option("--brief", help="Ask for one sentence, which small models can write.")
+    ] = False,
     text: Annotated[str | None, typer.Option(help="Test this description of your own.")] = None,
     score: Annotated[bool, typer.Option(help="Test the description too.")] = True,
     questions: Annotated[int, typer.Option(help="Yes questions of the test.", min=1)] = 30,
@@ -67,7 +70,7 @@ def describe_command(
         raise DescribeError("A description of your own is of one head: name it.")
     heads = opened.heads() if all_heads else [HeadId.parse(head or "")]
     heads = [one.check(opened.manifest.n_layers, opened.manifest.n_heads) for one in heads]
-    options = Options(samples, seed, numbers, custom, prompt_tokens, answer_tokens)
+    options = Options(samples, seed, numbers, custom, prompt_tokens, answer_tokens, brief)
     plan = Plan(questions, seed, batch, parallel)
     if dry_run:
         for one in heads:

@@ -34,10 +34,18 @@ _MAGIC = b"GGUF"
 _READY = "Serving at "
 
 POOR = (
-    "The built-in model has 135 million parameters. It shows that everything works, but it writes "
-    "poor descriptions and judges them poorly: do not believe either. Serve a larger file for "
-    "descriptions worth reading."
+    "The built-in model is a demonstration: with 135 million parameters it writes poor "
+    "descriptions and judges them poorly, and its scores say so. Serve a file of an "
+    "instruction-tuned model for descriptions worth reading: 7 to 8 billion parameters (about 5 GB "
+    "at four bits) are a start, 30 billion and more, or a hosted model, are better judges."
 )
+
+
+def is_builtin(model: str) -> bool:
+    """Whether this is the built-in model's name at a server: it is asked for one sentence."""
+    from attn.models import builtin
+
+    return model == Path(builtin.MEMBER).stem
 
 
 def model_file(

@@ -176,11 +176,10 @@ def _area(questions: Sequence[PairQuestion], beliefs: Sequence[Belief]) -> _Samp
     wins[unsure[yes], :] = 0.5
     wins[:, unsure[~yes]] = 0.5
     value = float(wins.mean())
-    drawn = np.full(DRAWS, np.nan)
-    for i, counts in enumerate(_draws(questions)):
-        row, column = counts[yes], counts[~yes]
-        if row.sum() and column.sum():
-            drawn[i] = row @ wins @ column / (row.sum() * column.sum())
+    counts = _draws(questions)
+    rows, columns = counts[:, yes], counts[:, ~yes]
+    won, compared = ((rows @ wins) * columns).sum(1), rows.sum(1) * columns.sum(1)
+    drawn = np.divide(won, compared, out=np.full(DRAWS, np.nan), where=compared > 0)
     return _Sampled(value, drawn, newcombe(value, *wins.shape))
 
 
@@ -197,7 +196,8 @@ def _share(questions: Sequence[PickQuestion], weights: Sequence[Weights]) -> _Sa
         return None
     right = np.array([_right(q, w) for q, w in zip(questions, weights, strict=True)])
     value = float(right.mean())
-    drawn = np.array([counts @ right / counts.sum() for counts in _draws(questions)])
+    counts = _draws(questions)
+    drawn = counts @ right / counts.sum(1)
     return _Sampled(value, drawn, wilson(value, len(questions)))
 
 

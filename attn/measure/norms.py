@@ -212,8 +212,9 @@ class _Trace:
         read = self._giving(attention.given, block.start, attention.start)
         if read is None and not (attention.given and attention.given.same(block.given)):
             raise UnknownNorm("an attention does not read its layer's input or a norm of it")
+        within = self._between(attention.start, attention.end)
         inner: dict[str, Norm | None] = {"q": None, "k": None}
-        for call in self._between(attention.start, attention.end):
+        for call in within:
             if "norm" not in type(call.module).__name__.lower() or call.given is None:
                 continue
             norm, match = self._measured(call), _OF_HEADS.match(call.name)
@@ -222,7 +223,9 @@ class _Trace:
             elif norm is None or norm.centred or (norm.gain != 1).any():
                 raise UnknownNorm(f"{call.name} inside an attention")
         written = None
-        for call in self._between(attention.end, block.end):
+        # An attention whose output is not that of its last linear layer adds the stream itself.
+        bare = any(call.output and call.output.same(attention.output) for call in within)
+        for call in self._between(attention.end, block.end) if bare else ():
             if attention.output and attention.output.same(call.given) and written is None:
                 written = self._measured(call)
         return LayerNorms(read, inner["q"], inner["k"], written)
@@ -281,10 +284,13 @@ def measure_norm(module: Callable[[Tensor], Any], like: Tensor) -> Norm | None:
         return half
 
     try:
-        gain = odd(signs) / signs.float()
+        loud, louder = odd(signs), odd(2 * signs)
         flat, drawn = odd(torch.ones_like(signs)), odd(draw)
     except (TypeError, ValueError, RuntimeError, IndexError):  # wants other arguments or shapes
         return None
+    if (louder - loud).abs().max() > 0.02 * (1 + loud.abs().max()):
+        return None
+    gain = loud / signs.float()
     centred = bool(flat.abs().max() < gain.abs().max() / 2)
     x = draw.float() - (draw.float().mean() if centred else 0)
     wanted = x / x.square().mean().sqrt() * gain

@@ -75,17 +75,18 @@ def check(
     readings: Mapping[int, Reading],
     layers: list[int],
     own: list[Tensor],
-    bridge: Mapping[int, Tensor],
+    bridge: Mapping[int, Tensor] | None,
     dtype: str,
 ) -> bool:
     """Refuse a model that cannot be read correctly; returns whether it reads in both directions.
 
     ``layers`` those with attention; ``own`` their patterns by plain transformers, ``bridge`` by
-    the Bridge. Raises :class:`ModelError`.
+    the Bridge, None where these were compared before. Raises :class:`ModelError`.
     """
     if not layers:
         raise ModelError(f"{name} has no layer with attention: choose another model.")
-    missing = [layer for layer in layers if layer not in readings or layer not in bridge]
+    seen = readings if bridge is None else bridge
+    missing = [layer for layer in layers if layer not in readings or layer not in seen]
     if missing or len(own) != len(layers):
         layer = missing[0] if missing else layers[min(len(own), len(layers) - 1)]
         raise ModelError(
@@ -94,7 +95,9 @@ def check(
     forward = int(readings[layers[0]].visible[0, 0]) > 1
     for layer, theirs in zip(layers, own, strict=True):
         reading = readings[layer]
-        for other, whose in ((theirs, "its own eager attention"), (bridge[layer], "the Bridge's")):
+        others = [(theirs, "its own eager attention")]
+        others += [] if bridge is None else [(bridge[layer], "the Bridge's")]
+        for other, whose in others:
             if not _close(reading.pattern, other, dtype):
                 raise ModelError(
                     f"The attention of {name} cannot be read correctly (layer {layer} differs from "

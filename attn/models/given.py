@@ -11,6 +11,7 @@ import torch
 from attn.errors import ModelError
 from attn.heads import HeadId
 from attn.models import checks, pretrained
+from attn.models.bridge import twin_of
 from attn.models.session import DTYPES, ModelSession, load_model
 
 
@@ -36,7 +37,9 @@ def session_of(model: object) -> ModelSession:
 
 
 def _of_pair(hf: Any, tokenizer: Any) -> ModelSession:
-    twin = _twin(hf)
+    if not isinstance(hf, torch.nn.Module):
+        raise ModelError("The pair is a Hugging Face model and its fast tokenizer, in this order.")
+    twin = twin_of(hf)
     loaded_as = getattr(getattr(hf, "config", None), "_attn_implementation", "eager")
     try:
         return _session(twin, tokenizer)
@@ -65,23 +68,6 @@ def _session(hf: Any, tokenizer: Any) -> ModelSession:
         return ModelSession(
             hf, tokenizer, name=name, device=str(weight.device), dtype=dtype, revision=revision
         )
-
-
-def _twin(hf: Any) -> Any:
-    """A copy of a model that shares its weights."""
-    if not isinstance(hf, torch.nn.Module):
-        raise ModelError("The pair is a Hugging Face model and its fast tokenizer, in this order.")
-    memo = {id(t): t for t in [*hf.parameters(), *hf.buffers()]}
-    for module in hf.modules():
-        watch = module.__dict__.get("attn_watch")  # a session's, which reads the given model too
-        memo |= {} if watch is None else {id(watch): watch}
-    twin = copy.deepcopy(hf, memo=memo)
-    for module in twin.modules():
-        module.__dict__.pop("attn_watch", None)
-        for key, hook in list(module._forward_hooks.items()):
-            if hook.__module__ == "attn.models.hooks":
-                del module._forward_hooks[key]
-    return twin
 
 
 def _tokenizer_of(bridge: Any) -> Any:

@@ -3,10 +3,9 @@
 Patterns are read where they are made: an attention function of our own, registered with
 transformers' ``AttentionInterface``, computes exactly what the model's eager attention does and
 hands each layer's pattern to an observer before the next layer runs. Reading through
-``TransformerBridge`` hooks gives the same numbers and costs half a forward pass more; the Bridge is
-booted on a twin that shares the weights and serves as :attr:`ModelSession.bridge`. The first
-reading of every model is checked against plain transformers and the Bridge: a model whose patterns
-differ is refused by name.
+``TransformerBridge`` hooks gives the same numbers and costs half a forward pass more. The first
+reading of every model is checked against plain transformers, and once on a machine against the
+Bridge: a model whose patterns differ is refused by name.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ from attn.config import settings
 from attn.corpus.tokens import token_texts
 from attn.errors import ContextTooLong, HeadError, IndexMismatch, ModelError
 from attn.heads import HeadId, Tokens
-from attn.models import bridge, checks, hooks, interface, pretrained
+from attn.models import checks, hooks, interface, pretrained
+from attn.models.bridge import Compared, boot
 from attn.models.interface import Observer, Reading, Stop, Watch
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -40,7 +40,7 @@ class ModelSession:
     ``name`` as it was asked for; ``revision`` the commit of a Hub model or ""; ``n_layers``,
     ``n_heads``, ``n_ctx`` (tokens); ``bidirectional`` whether rows see later positions;
     ``without_attention`` the layers of a hybrid model that have none; ``hf`` the Hugging Face
-    model; ``bridge`` the TransformerBridge on the same weights.
+    model.
     """
 
     def __init__(
@@ -67,13 +67,15 @@ class ModelSession:
         self._reading = threading.Lock()  # held for every change of it
         self._visible: dict[int, dict[int, Tensor]] = {}
         self._watch = Watch(name, values=self._values)
-        firsts = (
-            tokenizer.bos_token_id,
-            tokenizer.cls_token_id,
-        )  # the Bridge sets it if it is missing
-        self.bridge = bridge.boot(hf, tokenizer, name, device, DTYPES[dtype])
         self._install()
+        firsts = tokenizer.bos_token_id, tokenizer.cls_token_id
         self.bos_id: int | None = firsts[self.bidirectional]
+
+    @cached_property
+    def bridge(self) -> Any:
+        """The TransformerBridge on the same weights, booted when it is first asked for."""
+        with pretrained.quiet():
+            return boot(self.hf, self.tokenizer, self.name, self.device, DTYPES[self.dtype])
 
     @property
     def has_bos(self) -> bool:
@@ -323,13 +325,18 @@ class ModelSession:
             pattern = reading.pattern.cpu()
             readings[reading.layer] = Reading(reading.layer, pattern, reading.visible.cpu())
 
+        theirs: dict[int, Tensor] | None = None
         try:
+            compared = Compared(self.weights, self.hf.config, self.device, self.dtype)
             own = checks.own_patterns(self.hf, ids)
             if not interface.install(self.hf, self._watch):
                 hooks.install(self.hf, self._watch, self.n_layers)
-            with checks.short_windows(self.hf, self.bridge.original_model), torch.no_grad():
+            with checks.short_windows(self.hf):
                 self.observe(ids, keep)
-                _, cache = self.bridge.run_with_cache(ids, names_filter=list(names))
+            if not compared:
+                with checks.short_windows(self.bridge.original_model), torch.no_grad():
+                    _, cache = self.bridge.run_with_cache(ids, names_filter=list(names))
+                theirs = {names[n]: cache[n].float().cpu() for n in names if n in cache}
         except ModelError:
             raise
         except torch.OutOfMemoryError as error:
@@ -343,12 +350,12 @@ class ModelSession:
                 f"The attention of {self.name} ({self.hf.config.model_type}) cannot be read: "
                 f"choose another model."
             ) from error
-        theirs = {names[name]: cache[name].float().cpu() for name in names if name in cache}
         self._visible.clear()  # these are of shortened windows
         without = checks.without_attention(self.hf, self.n_layers, readings)
         layers = [layer for layer in range(self.n_layers) if layer not in without]
         self.bidirectional = checks.check(self.name, readings, layers, own, theirs, self.dtype)
         self.without_attention = without
+        compared.keep()
 
 
 def load_model(

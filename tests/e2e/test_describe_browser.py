@@ -158,3 +158,36 @@ def test_a_typed_key_stays_in_its_field(page: Page, talk: Talk) -> None:
     assert "sk-typed-1" not in page.locator("[data-testid=stMain]").inner_text()
     copy = page.get_by_role("button", name="Copy link")
     assert "sk-typed" not in (copy.get_attribute("data-query") or "")
+
+
+def test_from_start_one_to_a_score(
+    new_page: Callable[[], Page], indexes: Path, index: Index, tmp_path: Path
+) -> None:
+    """Without a key, with the model that ships, served by the app: its score says what it is."""
+    place(index).unlink(missing_ok=True)
+    none = {"ATTN_LLM_URL": "", "ATTN_LLM_MODEL": "", "ATTN_LLM_KEY": ""}
+    with serve_app(tmp_path / "log.txt", ATTN_INDEXES=indexes, **none) as app:
+        page = go(
+            new_page(), app.address("describe", index=index.name, layer=18, head=6, samples=2)
+        )
+        expect(page.get_by_text("The built-in model is a demonstration")).to_be_visible()
+        page.get_by_role("button", name="Serve it").click()
+        ask = page.get_by_role("button", name="Ask SmolLM2")
+        expect(ask).to_be_enabled(timeout=120_000)
+        page.get_by_text("The prompt: 2 examples").click()
+        expect(page.get_by_text("Answer with this one sentence")).to_be_visible()
+        questions = page.get_by_label("Questions", exact=True)
+        questions.fill("2")
+        questions.press("Enter")
+        ask.click()
+        test = page.get_by_role("button", name="Test it on held-out text")
+        expect(test).to_be_enabled(timeout=120_000)
+        (made,) = Descriptions(index).of(HEAD)
+        assert made.text.endswith((".", "!", "?")) or not made.cut
+        test.click()
+        table = page.get_by_test_id("stTable").last
+        expect(table).to_contain_text("another head's description", timeout=180_000)
+        expect(page.get_by_text("Judged by SmolLM2")).to_be_visible()
+        (report,) = Descriptions(index).reports(made)
+        expect(page.get_by_test_id("stAlert").last).to_contain_text(report.verdict.text[:30])
+    place(index).unlink(missing_ok=True)

@@ -182,7 +182,9 @@ BROKEN = {
     "an error in the function": MINE.replace("mask[..., ::2]", "mask[..., ::2, 9, 9]"),
     "not finite": MINE.replace("values[..., 1]", "values[..., 1] / 0"),
     "a derived one of no such sum": MINE.replace('means["concentration"]', 'means["charm"]'),
-    "a derived one of a wrong shape": MINE.replace('means["concentration"]', "1"),
+    "a derived one of a wrong shape": MINE.replace(
+        'means["concentration"] / means["second_best"]', "1.0"
+    ),
     "one on random tokens that fails": MINE.replace('"rows"', '"random"'),
 }
 

@@ -16,7 +16,7 @@ from attn.errors import ContextTooLong, HeadError, ModelError
 from attn.heads import HeadId
 from attn.models.session import ModelSession, load_model
 from tests import oracle
-from tests.conftest import DOCUMENTS, N_CTX, Tiny, plain_model
+from tests.conftest import DOCUMENTS, N_CTX, Tiny, plain_model, save_gpt2
 
 TEXT = DOCUMENTS[0]
 
@@ -456,3 +456,66 @@ class TestBuiltin:
 
     def test_the_bridge_has_the_output_weights_of_every_head(self, session: ModelSession) -> None:
         assert tuple(session.bridge.W_O.shape) == (30, 9, 64, 576)
+
+
+class TestComparedWithTheBridge:
+    """Once on a machine: the comparison costs seconds, and comes out the same each time."""
+
+    @pytest.fixture
+    def booted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """The models for which a Bridge was booted; nothing has been compared before."""
+        from attn.models import session as module
+
+        monkeypatch.setenv("ATTN_CACHE", str(tmp_path / "cache"))
+        calls, real = list[str](), module.boot
+
+        def boot(*args: Any) -> Any:
+            calls.append(args[2])
+            return real(*args)
+
+        monkeypatch.setattr(module, "boot", boot)
+        return calls
+
+    def test_once(self, gpt2: Tiny, booted: list[str]) -> None:
+        for _ in range(2):
+            read(load_model(str(gpt2.folder), device="cpu"), [1, 2, 3])
+        assert len(booted) == 1
+        assert load_model(str(gpt2.folder), device="cpu").bridge is not None
+
+    def test_other_weights_and_another_dtype_are_compared_too(
+        self, gpt2: Tiny, tmp_path: Path, booted: list[str]
+    ) -> None:
+        load_model(str(gpt2.folder), device="cpu")
+        load_model(str(gpt2.folder), device="cpu", dtype="bfloat16")
+        other = save_gpt2(
+            tmp_path / "other", lambda model: model.transformer.wte.weight.data.mul_(2)
+        )
+        load_model(str(other), device="cpu")
+        assert len(booted) == 3
+
+    def test_a_model_that_differs_is_refused_each_time(
+        self, gpt2: Tiny, booted: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from attn.models import checks
+
+        real = checks.check
+
+        def differs(
+            name: str, readings: Any, layers: Any, own: Any, bridge: Any, dtype: str
+        ) -> Any:
+            if bridge is not None:
+                bridge = {layer: pattern.flip(-1) for layer, pattern in bridge.items()}
+            return real(name, readings, layers, own, bridge, dtype)
+
+        monkeypatch.setattr(checks, "check", differs)
+        for _ in range(2):
+            with pytest.raises(ModelError, match="differs from the Bridge's"):
+                load_model(str(gpt2.folder), device="cpu")
+        assert len(booted) == 2
+
+    def test_a_folder_that_cannot_be_written_is_no_failure(
+        self, gpt2: Tiny, booted: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "file").write_text("no folder")
+        monkeypatch.setenv("ATTN_CACHE", str(tmp_path / "file"))
+        assert load_model(str(gpt2.folder), device="cpu").n_layers == 2

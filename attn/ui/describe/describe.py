@@ -36,6 +36,10 @@ def summary(view: View) -> None:
     st.markdown(
         plain(_summary(view.index.path, view.index.manifest.identity, view.head, view.index))
     )
+    st.caption(
+        "This is counted over the whole corpus, without a language model. What a language model "
+        "says below is a guess: its score tells whether to believe it."
+    )
     downloads.report(view)
 
 
@@ -44,7 +48,7 @@ def _summary(path: Path, identity: str, head: HeadId, _index: Index) -> str:
     return sentences(_index, head)
 
 
-def prepare(view: View) -> Draft:
+def prepare(view: View, brief: bool) -> Draft:
     """The prompt that the switches ask for. It is shown in full before anything is sent."""
     state = st.session_state
     options = Options(
@@ -54,6 +58,7 @@ def prepare(view: View) -> Draft:
         custom=(state.get("_custom") or "").strip(),
         budget=int(state.get("_prompt_tokens") or Options.budget),
         longest=int(state.get("_answer_tokens") or Options.longest),
+        brief=brief,
     )
     return _draft(view.index.path, view.index.manifest.identity, view.head, options, view.index)
 

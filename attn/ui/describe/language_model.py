@@ -10,7 +10,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from attn.describe.local import POOR, Local, model_file, start
+from attn.describe.local import POOR, Local, is_builtin, model_file, start
 from attn.describe.servers import PRESETS, Secret, Server, environment
 from attn.errors import NoServer
 from attn.ui.jobs import Report, language_model_runner
@@ -66,6 +66,11 @@ def choose_server() -> Server | None:
         except NoServer as error:
             st.caption(sentence(str(error)))
             return None
+
+
+def serves_builtin(server: Server | None) -> bool:
+    """Whether a server's model is the one that ships with attn."""
+    return server is not None and is_builtin(server.model)
 
 
 def _typed(name: str) -> Server | None:
