@@ -224,7 +224,7 @@ ALL = {
             "no_rope_layers": [1, 0],
         },
         visible=(chunk, full),
-        norms=_RMS_LLAMA,
+        norms=replace(_RMS_LLAMA, final="model.norm"),
     ),
     "mistral": Architecture(
         "MistralConfig",

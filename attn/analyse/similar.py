@@ -69,7 +69,8 @@ def _standing(index: Index) -> np.ndarray:
         spread = float(known.std()) if len(known) else 0.0
         if spread > 0:
             columns.append((values - known.mean()) / spread)
-    return np.stack(columns, 1)
+    # Where no metric tells two heads apart, all of them stand alike.
+    return np.stack(columns or [np.zeros(len(index.heads()))], 1)
 
 
 @lru_cache(maxsize=4)

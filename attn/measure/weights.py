@@ -161,7 +161,7 @@ def measure_weights(session: Any) -> dict[str, np.ndarray]:
     the residual stream; nothing where a model's weights cannot be told by head, or a norm beside
     them is of no known kind. Read from the cache folder where they are there already.
     """
-    name = f"{session.weights[:32]}{_unembedding(session)}-{_code()[:16]}.npz"
+    name = f"{session.weights[:32]}-{_shape(session)[:16]}-{_code()[:16]}.npz"
     place = settings().cache / "weights" / name
     try:
         with place.open("rb") as file, np.load(file, allow_pickle=False) as kept:
@@ -180,14 +180,15 @@ def _code() -> str:
     return hashlib.sha256(files + rules.encode()).hexdigest()
 
 
-def _unembedding(session: Any) -> str:
-    """A hash of the unembedding, which the hash of an index's weights leaves out, or ""."""
-    head = session.hf.get_output_embeddings()
-    weight = getattr(head, "weight", None)
-    if weight is None or weight is session.hf.get_input_embeddings().weight:
-        return ""
-    raw = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-    return "-" + hashlib.sha256(memoryview(raw.numpy())).hexdigest()[:16]
+def _shape(session: Any) -> str:
+    """A hash of what decides how weights are read and the hash of the weights leaves out: the
+    configuration, with the number of heads, and an unembedding of its own."""
+    digest = hashlib.sha256(session.hf.config.to_json_string().encode())
+    weight = getattr(session.hf.get_output_embeddings(), "weight", None)
+    if weight is not None and weight is not session.hf.get_input_embeddings().weight:
+        raw = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(memoryview(raw.numpy()))
+    return digest.hexdigest()
 
 
 def _keep(found: dict[str, np.ndarray], place: Path) -> None:

@@ -16,10 +16,7 @@ from attn.describe.chat import Request
 from attn.describe.client import Client
 from attn.describe.describe import Options, describe, draft
 from attn.describe.local import model_file, serve, start
-from attn.describe.reader import Reader
 from attn.describe.servers import Server
-from attn.describe.store import Descriptions
-from attn.describe.trial import Plan, questions, trial
 from attn.errors import ContextOverflow, NoServer, NotAtServer, RequestRefused
 from attn.heads import HeadId
 from attn.index.index import Index
@@ -83,29 +80,6 @@ class _Short:
     def complete(self, request: Request, *more: object) -> object:
         answer = self._model.complete(replace(request, max_tokens=8), *more)  # type: ignore[arg-type]
         return replace(answer, cut=False)
-
-
-def test_describe_and_score_one_head(model: Client, tiny_index: Index) -> None:
-    drafted = draft(tiny_index, HEAD, Options(samples=2, budget=700))
-    pieces: list[str] = []
-    made = describe(tiny_index, drafted, _Short(model), pieces.append)  # type: ignore[arg-type]
-    assert len(pieces) > 1
-    kept = Descriptions(tiny_index)
-    kept.add(made)
-    plan = Plan(questions=2, batch=1, parallel=1)
-    kept.add(replace(made, id="other", head=HeadId(0, 1), text="Attends to the end of the text."))
-    report = trial(tiny_index, made, model, kept, plan)
-    asked = questions(tiny_index, HEAD, plan)
-    assert report.result.pair.n == len(asked.pairs) == 4
-    assert report.prompt_tokens > 200
-    assert report.verdict.text
-    assert kept.reports(made) == [report]
-    reader = Reader(model, made.text, batch=1, saved=kept.answers())
-    beliefs = reader.pairs(asked.pairs)
-    read = [belief for belief in beliefs if belief is not None]
-    assert report.result.pair.unread == len(beliefs) - len(read)
-    if report.result.method == "ROC-AUC" and read:
-        assert any(0 < belief < 1 for belief in read)
 
 
 def test_a_server_of_its_own_ends_with_its_owner() -> None:
