@@ -58,18 +58,41 @@ class HeadId:
 class Tokens:
     """A tokenized text.
 
-    ``ids`` (position,) int32 token ids, the BOS first where one was asked for;
-    ``texts`` what to show for each position: the text that the token covers, ``\\xNN`` bytes for
-    a piece of a character, the token's name (``<|im_start|>``) for a special token;
-    ``truncated`` whether text was left out to fit the context.
+    ``ids`` (position,) int32 token ids, special ones at the ends where they were asked for;
+    ``texts`` what each covers: joined they are the text, but for special tokens, which show their
+    names (``<|im_start|>``), and pieces of a character that is cut, which show their bytes
+    (``\\xe0``). Of several tokens that make one character, the first wears it and the others are
+    empty. ``truncated`` whether text was left out to fit the context; ``words`` the number of the
+    word that each belongs to; ``names`` what each is called, ``kinds`` what it is: one of
+    :data:`attn.corpus.tokens.KINDS`.
     """
 
     ids: np.ndarray
     texts: tuple[str, ...]
     truncated: bool = False
+    words: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What to call each token by itself: what it covers, or its name where that is nothing."""
+        return labels(self.texts, self.names)
+
+    @property
+    def special(self) -> tuple[bool, ...]:
+        """Which of them stand for no text."""
+        return tuple(kind == "special" for kind in self.kinds)
+
+
+def labels(texts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """The texts, with a token's name where it covers nothing."""
+    if not names:
+        return tuple(texts)
+    return tuple(text or name for text, name in zip(texts, names, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +148,8 @@ class Example:
 class Window:
     """What the index keeps of one scanned window of a document: enough to show it.
 
-    ``id`` the document's, a hash of its text: the same text has the same id in every corpus.
+    ``id`` the document's, a hash of its text: the same text has the same id in every corpus;
+    ``texts``, ``names`` and ``kinds`` as those of :class:`Tokens`.
     """
 
     document: int
@@ -134,6 +158,20 @@ class Window:
     texts: tuple[str, ...]
     ids: tuple[int, ...]
     id: str = ""
+    names: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The text, without special tokens."""
+        kinds = self.kinds or ("",) * len(self.texts)
+        pairs = zip(self.texts, kinds, strict=True)
+        return "".join(text for text, kind in pairs if kind != "special")
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What to call each token by itself: what it covers, or its name where that is nothing."""
+        return labels(self.texts, self.names)
 
 
 def examples_table(examples: Sequence[Example], title: str = "") -> str:

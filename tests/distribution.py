@@ -1,7 +1,7 @@
 """Which process of a run gets which tests: whole files, by seconds once measured, longest first.
 
-The tests in a browser are one unit: one process has the app's server, Chromium and the model in it.
-``pytest -n 2 --record`` measures again.
+The tests in a browser that share the app's server are one unit: one process has the server,
+Chromium and the model in it. ``pytest -n 2 --record`` measures again.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ from xdist.workermanage import WorkerController
 
 _FILE = Path(__file__).with_name("durations.json")
 _TOGETHER = "tests/e2e/"
+_ALONE = ("first_ten", "first_start", "installed", "scan_browser", "hostile", "describe_browser")
+"""Tests in a browser that start a server of their own."""
 
 
 def unit(nodeid: str) -> str:
     """What goes to one process as a whole."""
-    return _TOGETHER if nodeid.startswith(_TOGETHER) else nodeid.split("::")[0]
+    file = nodeid.split("::")[0]
+    together = file.startswith(_TOGETHER) and not any(name in file for name in _ALONE)
+    return _TOGETHER if together else file
 
 
 class LongestFirst(LoadScopeScheduling):  # type: ignore[misc]

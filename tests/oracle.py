@@ -13,6 +13,7 @@ Everything else must match exactly.
 
 from __future__ import annotations
 
+import itertools
 import math
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +66,9 @@ class Text:
 
     ``shown`` what each token reads; ``norms`` (layer, head, src) what each source's value writes;
     ``start`` where the window begins in the document; ``counted`` its rows that count, None for all
-    from ``min_row`` on; ``first`` the first document with its text, None where that is its own.
+    from ``min_row`` on; ``first`` the first document with its text, None where that is its own;
+    ``names`` what each token is called, ``words`` the number of its word; ``suffix`` how many
+    special tokens end it, whose rows do not count and which are in no pair.
     """
 
     document: int
@@ -77,10 +80,18 @@ class Text:
     start: int = 0
     counted: Sequence[int] | None = None
     first: int | None = None
+    names: Sequence[str] = ()
+    words: Sequence[int] = ()
+    suffix: int = 0
+
+    @property
+    def end(self) -> int:
+        """Where the special tokens that end it begin."""
+        return len(self.ids) - self.suffix
 
     def rows(self, min_row: int) -> Sequence[int]:
         """The rows that count."""
-        return range(min_row, len(self.ids)) if self.counted is None else self.counted
+        return range(min_row, self.end) if self.counted is None else self.counted
 
     def sees(self, layer: int) -> np.ndarray | None:
         """(dst, src) where the mask of a layer lets a row look; None is causal."""
@@ -137,7 +148,7 @@ def pairs_above(
         table = multiples(pattern, text.sees(layer))
         for dst in text.rows(min_row):
             for src in sources(dst, text.sees(layer)):
-                if src == 0 and skip_first:
+                if skip_first and (src == 0 or src >= text.end):
                     continue
                 if table[dst, src] > least:
                     a = float(pattern[dst, src])
@@ -155,11 +166,38 @@ def is_mark(shown: str) -> bool:
     )
 
 
-def one_word(shown: Sequence[str], src: int, dst: int) -> bool:
-    """Whether letters and digits meet at every border between two tokens."""
-    return all(
-        shown[k - 1][-1:].isalnum() and shown[k][:1].isalnum() for k in range(src + 1, dst + 1)
+def words_of(tokenizer: Any, line: str) -> list[int]:
+    """The number of the word of each token: by the tokenizer's own words, cut where the text's runs
+    of letters, digits and marks end. A number is one word, however many the tokenizer makes of it.
+    """
+    runs, run, before = [], 0, False
+    for char in line:
+        inside = char.isalnum() or unicodedata.category(char)[0] == "M" or char in "\u200c\u200d"
+        run += not (inside and before)
+        before = inside
+        runs.append(run)
+    told = tokenizer(
+        line, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
     )
+    spans, own = told["offset_mapping"], told.word_ids(0)
+    words: list[int] = []
+    for i, (start, end) in enumerate(spans):
+        if i and start < spans[i - 1][1] and start < end:  # pieces of one character
+            words.append(words[-1])
+            continue
+        last = spans[i - 1][1] - 1 if i else -1
+        goes_on = last >= 0 and start == last + 1 < len(line) and runs[start] == runs[last]
+        same = own[i] == own[i - 1] or (line[start : start + 1] + line[last : last + 1]).isdigit()
+        words.append(words[-1] if goes_on and same else (words[-1] + 1 if words else 0))
+    return words
+
+
+def words_of_texts(shown: Sequence[str]) -> list[int]:
+    """The same of tokens whose texts are given: pieces go on where letters or digits meet."""
+    words = [0]
+    for before, text in itertools.pairwise(shown):
+        words.append(words[-1] + (not (before[-1:].isalnum() and text[:1].isalnum())))
+    return words[: len(shown)]
 
 
 def row_numbers(
@@ -169,10 +207,13 @@ def row_numbers(
     seen: np.ndarray | None = None,
     shown: Sequence[str] = (),
     norms: np.ndarray | None = None,
+    words: Sequence[int] = (),
+    end: int | None = None,
 ) -> dict[str, float]:
     """The metrics of one row of a pattern (dst, src), and what others are made of.
 
-    ``norms`` (src,) what each source's value writes.
+    ``norms`` (src,) what each source's value writes; ``words`` the number of each token's word;
+    ``end`` where the special tokens at the end begin.
     """
     row = pattern[dst]
     visible = sources(dst, seen)
@@ -183,8 +224,9 @@ def row_numbers(
         "punctuation": sum(
             float(row[src]) for src in visible if src > 0 and shown and is_mark(shown[src])
         ),
+        "separator": sum(float(row[src]) for src in visible if end is not None and src >= end),
         "same_word": sum(
-            float(row[src]) for src in range(dst) if shown and one_word(shown, src, dst)
+            float(row[src]) for src in range(dst) if len(words) and words[src] == words[dst]
         ),
         "concentration": max(float(row[src]) for src in visible),
         "distance_squared": sum(float(row[src]) * (dst - src) ** 2 for src in visible),
@@ -220,6 +262,8 @@ def head_numbers(
             text.sees(layer),
             text.shown,
             None if text.norms is None else text.norms[layer, head],
+            text.words,
+            text.end,
         )
         for text in texts
         for dst in text.rows(min_row)

@@ -15,19 +15,23 @@ import numpy as np
 
 from tests.oracle import NEAR, Pair, Text, is_mark, sources
 
-PARTS = ("sink", "self", "previous", "duplicate", "induction", "punctuation", "rest")
+PARTS = ("sink", "self", "previous", "special", "duplicate", "induction", "punctuation", "rest")
 DISTANCES = (0, 1, 2, 3, 5, 9, 17, 33, 65, 129, 257, 513, 1025, 2049, 4097)
 BANDS = ((0, 1 / 16), (1 / 16, 1 / 8), (1 / 8, 1 / 4), (1 / 4, 1 / 2), (1 / 2, 2))
 
 
-def part_of(ids: Sequence[int], shown: Sequence[str], dst: int, src: int) -> str:
-    """The first part of the budget that claims a pair."""
+def part_of(
+    ids: Sequence[int], shown: Sequence[str], dst: int, src: int, end: int | None = None
+) -> str:
+    """The first part of the budget that claims a pair; special tokens stand from ``end`` on."""
     if src == 0:
         return "sink"
     if src == dst:
         return "self"
     if src == dst - 1:
         return "previous"
+    if end is not None and src >= end:
+        return "special"
     if src < dst and ids[src] == ids[dst]:
         return "duplicate"
     if src < dst and ids[src - 1] == ids[dst]:
@@ -37,13 +41,17 @@ def part_of(ids: Sequence[int], shown: Sequence[str], dst: int, src: int) -> str
 
 def budget(texts: Iterable[Text], layer: int, head: int, min_row: int) -> dict[str, float]:
     """The share of the head's attention that each part has."""
-    mass, rows = dict.fromkeys(PARTS, 0.0), 0
+    mass, rows, special = dict.fromkeys(PARTS, 0.0), 0, False
     for text in texts:
         pattern = text.patterns[layer, head]
         for dst in text.rows(min_row):
             rows += 1
             for src in sources(dst, text.sees(layer)):
-                mass[part_of(text.ids, text.shown, dst, src)] += pattern[dst, src]
+                mass[part_of(text.ids, text.shown, dst, src, text.end)] += pattern[dst, src]
+        if text.suffix:
+            special = True
+    if not special:
+        assert mass.pop("special") == 0
     return {part: total / rows for part, total in mass.items()}
 
 
@@ -97,7 +105,7 @@ class Tokens:
 def token_tables(
     texts: Iterable[Text], layer: int, head: int, min_row: int, skip_first: bool = True
 ) -> tuple[dict[str, Tokens], dict[str, Tokens]]:
-    """Source tokens and destination tokens, by what they read.
+    """Source tokens and destination tokens, by what they are called.
 
     ``mass`` of a source: the attention it gets, ``even`` what it would get from even rows, both
     without the first position where that is skipped; of a destination: what its rows do not leave
@@ -107,17 +115,17 @@ def token_tables(
     destination: dict[str, Tokens] = defaultdict(Tokens)
     for text in texts:
         pattern = text.patterns[layer, head]
-        for position, shown in enumerate(text.shown):
+        for position, name in enumerate(text.names):
             new = not text.start or position in text.rows(min_row)  # in no window before
-            source[shown].count += new
-            destination[shown].count += new
-            destination[shown].rows += position in text.rows(min_row)
+            source[name].count += new
+            destination[name].count += new
+            destination[name].rows += position in text.rows(min_row)
         for dst in text.rows(min_row):
-            here, seen = destination[text.shown[dst]], sources(dst, text.sees(layer))
+            here, seen = destination[text.names[dst]], sources(dst, text.sees(layer))
             for src in seen:
-                there, attention = source[text.shown[src]], float(pattern[dst, src])
-                here.mass += attention if src else 0.0
-                if src == 0 and skip_first:
+                there, attention = source[text.names[src]], float(pattern[dst, src])
+                here.mass += attention if 0 < src < text.end else 0.0
+                if skip_first and (src == 0 or src >= text.end):
                     continue
                 there.mass += attention
                 there.even += 1 / len(seen)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from attn.corpus.corpus import load_corpus
 from attn.heads import HeadId
@@ -61,12 +62,12 @@ class Scanned:
         return next(t for t in self.texts if (t.document, t.start) == (pair.document, pair.start))
 
     def source(self, pair: Any) -> str:
-        """What the source of a pair reads."""
-        return self.text(pair).shown[pair.src]
+        """What the source of a pair is called."""
+        return self.text(pair).names[pair.src]
 
     def destination(self, pair: Any) -> str:
-        """What the destination of a pair reads."""
-        return self.text(pair).shown[pair.dst]
+        """What the destination of a pair is called."""
+        return self.text(pair).names[pair.dst]
 
 
 class Sequences:
@@ -95,7 +96,7 @@ def scanned(
     all_lines = lines.read_text(encoding="utf-8").splitlines()
     for place, line in enumerate(all_lines):
         ids = tokenizer(line, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        shown = session.encode(line, bos=False).texts
+        shown, words = session.encode_bare(line), oracle.words_of(tokenizer, line)
         seen: set[int] = set()  # tokens of the document that windows before had
         for start, end in windows(len(ids), plan, bos):
             first = [tokenizer.bos_token_id] if bos else []
@@ -108,11 +109,25 @@ def scanned(
             seen |= {*range(start, end)}
             patterns = oracle.attentions(plain, own)
             norms = oracle_tables.value_writes(plain, own) if plan.write else None
-            reads = [tokenizer.bos_token] * bos + list(shown[start:end])
+            part = shown.part(start, end, session.vocabulary)
+            reads = [tokenizer.bos_token] * bos + part.texts
+            names = [tokenizer.bos_token] * bos + [name_of(tokenizer, i) for i in part.ids]
+            of_words = [-1] * bos + words[start:end]
             same = all_lines.index(line)
-            texts.append(Text(place, own, patterns, None, reads, norms, start, counted, same))
+            texts.append(
+                Text(
+                    place, own, patterns, None, reads, norms, start, counted, same, names, of_words
+                )
+            )
     random = oracle.read(plain, enumerate(sequences.ids.tolist()))
     return Scanned(Index.open(folder), plan, texts, random)
+
+
+def name_of(tokenizer: Any, token: int) -> str:
+    """A byte-level token as its bytes read, those of a part of a character as ``\\xe0``."""
+    alphabet = {char: byte for byte, char in bytes_to_unicode().items()}
+    raw = bytes(alphabet[char] for char in tokenizer.convert_ids_to_tokens(token))
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def windows(n: int, plan: Plan, bos: bool) -> Iterator[tuple[int, int]]:
@@ -201,7 +216,7 @@ def check_examples(found: Scanned, head: HeadId, examples: Sequence[Any]) -> Non
         window = found.index.window(example.document, example.start)
         assert list(window.ids) == text.ids
         assert list(window.texts) == list(text.shown)
-        assert window.texts[example.src] == example.token
+        assert (window.texts[example.src] or window.names[example.src]) == example.token
         record = json.loads(json.dumps(example.record()))
         assert list(record) == [
             "layer", "head", "document", "dst", "src", "token", "multiple", "attention",

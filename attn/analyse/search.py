@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from attn.corpus.sentences import sentence_numbers
 from attn.errors import QueryError
 from attn.heads import HeadId
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from attn.models.session import ModelSession
 
 CLOSING = {")": "(", "]": "[", "}": "{"}
-SENTENCE_ENDS = (".", "!", "?", "\n")
 
 
 @dataclass(frozen=True)
@@ -124,39 +124,39 @@ def _in_sight(visible: np.ndarray, n: int) -> np.ndarray:
     return (gap >= 0) & (gap < visible[:, None])
 
 
-def previous_token(ids: Sequence[int], texts: Sequence[str]) -> np.ndarray:
+def previous_token(tokens: Tokens) -> np.ndarray:
     """(dst, src) bool: the position before."""
-    return np.eye(len(ids), k=-1, dtype=bool)
+    return np.eye(len(tokens), k=-1, dtype=bool)
 
 
-def first_token(ids: Sequence[int], texts: Sequence[str]) -> np.ndarray:
+def first_token(tokens: Tokens) -> np.ndarray:
     """(dst, src) bool: the first position, from the second row on."""
-    cells = np.zeros((len(ids), len(ids)), bool)
+    cells = np.zeros((len(tokens), len(tokens)), bool)
     cells[1:, 0] = True
     return cells
 
 
-def same_token(ids: Sequence[int], texts: Sequence[str]) -> np.ndarray:
+def same_token(tokens: Tokens) -> np.ndarray:
     """(dst, src) bool: earlier copies of the destination's token."""
-    values = np.asarray(ids)
+    values = np.asarray(tokens.ids)
     return np.tril(values[:, None] == values, -1)
 
 
-def induction(ids: Sequence[int], texts: Sequence[str]) -> np.ndarray:
+def induction(tokens: Tokens) -> np.ndarray:
     """(dst, src) bool: the tokens that followed those copies."""
-    cells = np.zeros((len(ids), len(ids)), bool)
-    cells[:, 1:] = same_token(ids, texts)[:, :-1]
+    cells = np.zeros((len(tokens), len(tokens)), bool)
+    cells[:, 1:] = same_token(tokens)[:, :-1]
     return cells
 
 
-def opening_bracket(ids: Sequence[int], texts: Sequence[str]) -> np.ndarray:
+def opening_bracket(tokens: Tokens) -> np.ndarray:
     """(dst, src) bool: the bracket that is open where the destination stands, the innermost.
 
     A closing bracket looks at the one that it closes.
     """
-    cells = np.zeros((len(ids), len(ids)), bool)
+    cells = np.zeros((len(tokens), len(tokens)), bool)
     still: list[tuple[str, int]] = []
-    for dst, text in enumerate(texts):
+    for dst, text in enumerate(tokens.texts):
         if still:
             cells[dst, still[-1][1]] = True
         for char in text:
@@ -167,28 +167,21 @@ def opening_bracket(ids: Sequence[int], texts: Sequence[str]) -> np.ndarray:
     return cells
 
 
-def sentence_start(ids: Sequence[int], texts: Sequence[str]) -> np.ndarray:
+def sentence_start(tokens: Tokens) -> np.ndarray:
     """(dst, src) bool: the first token of the destination's sentence, which it is not itself.
 
-    A sentence ends with a token that ends, spaces aside, in a full stop, an exclamation or question
-    mark, or with a line end; a beginning-of-sequence token belongs to none.
+    Sentences as :func:`attn.corpus.sentences.sentence_numbers` has them: special tokens, and blanks
+    between two, belong to none.
     """
-    cells = np.zeros((len(ids), len(ids)), bool)
-    start: int | None = None
-    for dst, text in enumerate(texts):
-        if dst == 0 and text.startswith("<") and text.endswith(">"):
-            continue
-        if start is None:
-            if text.strip():
-                start = dst
-            continue
-        cells[dst, start] = True
-        if text.rstrip(" ").endswith(SENTENCE_ENDS):
-            start = None
+    cells = np.zeros((len(tokens), len(tokens)), bool)
+    first: dict[int, int] = {}
+    for dst, number in enumerate(sentence_numbers(tokens.texts, tokens.special)):
+        if number >= 0 and first.setdefault(number, dst) != dst:
+            cells[dst, first[number]] = True
     return cells
 
 
-Template = Callable[[Sequence[int], Sequence[str]], np.ndarray]
+Template = Callable[["Tokens"], np.ndarray]
 TEMPLATES: Mapping[str, Template] = {
     "previous token": previous_token,
     "first token": first_token,
@@ -197,14 +190,14 @@ TEMPLATES: Mapping[str, Template] = {
     "opening bracket": opening_bracket,
     "start of the sentence": sentence_start,
 }
-"""Name → (dst, src) cells of a text from its ids and the texts of its tokens."""
+"""Name → (dst, src) cells of a text from its tokens."""
 
 
 def template(name: str, tokens: Tokens) -> np.ndarray:
     """(dst, src) bool: the cells of a template on a text. Raises QueryError for another name."""
     if name not in TEMPLATES:
         raise QueryError(f"There is no pattern {name!r}: choose one of {', '.join(TEMPLATES)}.")
-    return TEMPLATES[name]([int(i) for i in tokens.ids], tokens.texts)
+    return TEMPLATES[name](tokens)
 
 
 def pair(tokens: Tokens, dst: int, src: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from attn.index.token_tables import TokenRow
 PHRASES = {
     "self": "to the token itself",
     "previous": "to the token just before",
+    "special": "to special tokens at the end",
     "duplicate": "to earlier copies of the current token",
     "induction": "to tokens that followed an earlier copy of the current one",
     "punctuation": "to punctuation and line ends",
@@ -48,7 +49,7 @@ def _budget(head: HeadId, budget: dict[str, float]) -> str:
     start = f"{_percent(budget['sink'])} of the attention of {head} rests on the first position"
     if rest < 0.0005:
         return f"{start}: it hardly looks anywhere else."
-    shares = {part: budget[part] / rest for part in PHRASES}
+    shares = {part: budget[part] / rest for part in PHRASES if part in budget}
     named = sorted((part for part in shares if shares[part] >= _LEAST), key=lambda p: -shares[p])
     told = [f"{_percent(shares[part])} goes {PHRASES[part]}" for part in named if part != "rest"]
     left = 1 - sum(shares[part] for part in named if part != "rest")

@@ -87,6 +87,8 @@ def top(
             reverse=reverse,
             one_per_document=one_per_document,
         ),
+        (token, destination),
+        regex,
     )
 
 
@@ -114,7 +116,7 @@ def random(
     def query(opened: Index, at: HeadId) -> Ranking:
         return opened.random(at, n, **draw) if band is None else opened.band(at, band, n, **draw)
 
-    print_examples(index, head, as_json, query)
+    print_examples(index, head, as_json, query, (token, destination), regex)
 
 
 @commands.command()
@@ -165,6 +167,8 @@ def find(
     opened = Index.open(index)
     if token is not None and text is None:
         by_token = search.by_token(opened, token, regex=regex)[:n]
+        if taken := opened.taken(token, regex=regex):
+            say(taken)
         for one in by_token:
             print(
                 json.dumps(flat_record(one))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -42,15 +42,26 @@ def print_received(received: Received) -> None:
 
 
 def print_examples(
-    path: Path, head: str, as_json: bool, query: Callable[[Index, HeadId], Ranking]
+    path: Path,
+    head: str,
+    as_json: bool,
+    query: Callable[[Index, HeadId], Ranking],
+    taken: Sequence[str | None] = (),
+    regex: bool = False,
 ) -> None:
-    """Ask an index for examples of a head and print them, one a line."""
+    """Ask an index for examples of a head and print them, one a line.
+
+    ``taken`` the filters by token: which tokens they take is said where that is not plain.
+    """
     from attn.heads import HeadId
     from attn.index.index import Index
 
     opened = Index.open(path)
     at = HeadId.parse(head)
     ranking = query(opened, at)
+    for told in taken:
+        if told and (sentence := opened.taken(told, regex=regex)):
+            say(sentence)
     for example in ranking.examples:
         if as_json:
             print(json.dumps(example.record()))
@@ -70,10 +81,11 @@ def _out_of(ranking: Ranking) -> str:
 
 def _line(index: Index, example: Example) -> str:
     """One example for a terminal: scores, then the text with source and destination marked."""
-    texts = [*index.window(example.document, example.start).texts]
-    texts[example.src] = f"[[{texts[example.src]}]]"
+    window = index.window(example.document, example.start)
+    texts, labels = [*window.texts], window.labels
+    texts[example.src] = f"[[{labels[example.src]}]]"
     if example.dst != example.src:
-        texts[example.dst] = f"<<{texts[example.dst]}>>"
+        texts[example.dst] = f"<<{labels[example.dst]}>>"
     start = max(0, min(example.src, example.dst) - 8)
     gap = example.dst - example.src
     shown = texts[start : example.dst + 1]

@@ -38,7 +38,12 @@ def scan(
     skip: Annotated[int, typer.Option(help="Leave out the first so many, for `merge`.", min=0)] = 0,
     ctx: Annotated[int, typer.Option(help="Tokens of each window, BOS included.")] = 128,
     bos: Annotated[
-        bool | None, typer.Option("--bos/--no-bos", help="Begin documents with BOS.")
+        bool | None,
+        typer.Option(
+            "--bos/--no-bos",
+            "--specials/--no-specials",
+            help="Put the tokenizer's special tokens around texts: a BOS, or [CLS] and [SEP].",
+        ),
     ] = None,
     min_row: Annotated[int, typer.Option(help="First row counted.")] = 10,
     top: Annotated[int, typer.Option(help="Pairs that each ranking keeps a head.")] = 100,

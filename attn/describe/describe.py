@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from attn.corpus.sentences import sentence_ends
 from attn.describe import evidence
 from attn.describe.budget import Budget
 from attn.describe.chat import LanguageModel, OnText, Request
@@ -20,8 +20,6 @@ from attn.heads import HeadId
 from attn.index.index import Index
 
 _AGAINST_CIRCLES = 0.5
-
-_SENTENCE_END = re.compile(r"""[.!?…।؟]["'”’»)\]]*(?=\s|$)|[。！？]["'”’»)\]」』]*|(?<=\S)(?=\n)""")
 
 KINDS = {"ranked": "strong", "band": "weaker", "rest": "at rest"}
 
@@ -177,7 +175,7 @@ def whole_sentences(text: str) -> str:
     >>> whole_sentences("It looks at names. It also looks at")
     'It looks at names.'
     """
-    ends = [match.end() for match in _SENTENCE_END.finditer(text)]
+    ends = sentence_ends(text)
     return text[: ends[-1]].strip() if ends else ""
 
 

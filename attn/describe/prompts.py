@@ -74,8 +74,10 @@ def marked(shown: Shown, at: str) -> str:
     >>> marked(Shown((" a", " b", " c"), 2, ((0, "src"),)), "xx")
     '<src-xx> a</src-xx> b<dst-xx> c</dst-xx>'
     """
-    labels = dict(shown.marks)
-    near = {shown.dst, *labels}
+    # Of several tokens that make one character the first has it, and wears the others' marks.
+    labels = {_wearer(shown.texts, place): label for place, label in shown.marks}
+    dst = _wearer(shown.texts, shown.dst)
+    near = {dst, *labels}
     parts: list[str] = []
     left_out = False
     for place, text in enumerate(shown.texts):
@@ -90,10 +92,16 @@ def marked(shown: Shown, at: str) -> str:
         piece = text
         if place in labels:
             piece = f"<{labels[place]}-{at}>{piece}</{labels[place]}-{at}>"
-        if place == shown.dst:
+        if place == dst:
             piece = f"<dst-{at}>{piece}</dst-{at}>"
         parts.append(piece)
     return neutral("".join(parts)) + (" […]" if left_out else "")
+
+
+def _wearer(texts: Sequence[str], place: int) -> int:
+    while place and not texts[place]:
+        place -= 1
+    return place
 
 
 def neutral(text: str) -> str:

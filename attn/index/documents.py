@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ class Record:
     truncated: bool
     ids: list[int]
     texts: list[str]
+    words: list[int]
 
     @property
     def key(self) -> int:
@@ -47,17 +49,39 @@ def first_row(start: int, min_row: int, overlap: int) -> int:
     return overlap if start else min_row
 
 
+class Described(NamedTuple):
+    """What a token of the vocabulary is: as it is written there, its name, and its kind."""
+
+    entry: str
+    name: str
+    kind: str
+
+
+TEXTS = 40
+"""Texts that are kept of a token that covers different ones, the first in order."""
+
+
 class DocumentWriter:
     """Writes documents.parquet as the corpus streams by, then the other :data:`FROM_CORPUS` files.
 
-    Memory holds one row group, the different token texts and a number for each text. ``min_row``
-    and ``overlap`` say which rows count: see :func:`first_row`.
+    Memory holds one row group, the different tokens with some of their texts, and a number for each
+    document. ``min_row``, ``overlap`` and ``suffix`` say which rows count: see :func:`first_row`;
+    those of the ``suffix`` special tokens that end a window do not. ``describe`` a token by its id.
     """
 
-    def __init__(self, folder: Path, min_row: int, overlap: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        min_row: int,
+        overlap: int,
+        suffix: int,
+        describe: Callable[[int], Described],
+    ) -> None:
         self._folder, self._min_row, self._overlap = folder, min_row, overlap
-        self._occurs: Counter[str] = Counter()
-        self._counted: Counter[str] = Counter()
+        self._suffix, self._describe = suffix, describe
+        self._occurs: Counter[int] = Counter()
+        self._counted: Counter[int] = Counter()
+        self._texts: dict[int, set[str]] = {}
         self._last, self._repeats = -1, RepeatFinder()
         self._file = pq.ParquetWriter(folder / DOCUMENTS, DOCUMENT_COLUMNS, **options())
         self._waiting: list[Record] = []
@@ -75,9 +99,16 @@ class DocumentWriter:
         self._last = record.document
         self.windows += 1
         self.tokens += len(record.ids)
-        self._occurs.update(record.texts[self._overlap if record.start else 0 :])
+        end = len(record.ids) - self._suffix
+        self._occurs.update(record.ids[self._overlap : end] if record.start else record.ids)
         first = first_row(record.start, self._min_row, self._overlap)
-        self._counted.update(record.texts[first:])
+        self._counted.update(record.ids[first:end])
+        for token, text in zip(record.ids, record.texts, strict=True):
+            if text:
+                known = self._texts.setdefault(token, set())
+                known.add(text)
+                if len(known) > 4 * TEXTS:
+                    self._texts[token] = set(sorted(known)[:TEXTS])
         self._waiting.append(record)
         if len(self._waiting) == GROUP:
             self._flush()
@@ -106,20 +137,34 @@ class DocumentWriter:
         self._flush()
         self._file.close()
         self._repeats.write(self._folder)
-        texts = sorted(self._occurs)
+        ids = sorted(self._occurs)
+        described = [self._describe(token) for token in ids]
+        texts = [sorted(self._texts.get(token, ()))[:TEXTS] for token in ids]
         columns = {
-            "text": pa.array(texts, pa.string()),
-            "count": np.array([self._occurs[text] for text in texts], np.int64),
-            "rows": np.array([self._counted[text] for text in texts], np.int64),
+            "id": np.array(ids, np.int32),
+            "entry": pa.array([one.entry for one in described], pa.string()),
+            "text": pa.array([one.name for one in described], pa.string()),
+            "kind": pa.array([one.kind for one in described], pa.string()),
+            "texts": pa.array(texts, pa.list_(pa.string())),
+            "count": np.array([self._occurs[token] for token in ids], np.int64),
+            "rows": np.array([self._counted[token] for token in ids], np.int64),
         }
         pq.write_table(pa.table(columns), self._folder / VOCABULARY, **options())
 
 
-def read_vocabulary(folder: Path) -> list[str]:
-    """The token texts of a scan, by number."""
-    table = pq.read_table(folder / VOCABULARY, columns=["text"], page_checksum_verification=True)
-    texts: list[str] = table["text"].to_pylist()
-    return texts
+def read_vocabulary(folder: Path) -> list[int]:
+    """The token ids of a scan, by number: rising."""
+    table = pq.read_table(folder / VOCABULARY, columns=["id"], page_checksum_verification=True)
+    ids: list[int] = table["id"].to_pylist()
+    return ids
+
+
+def read_descriptions(folder: Path) -> dict[int, Described]:
+    """What the tokens of a scan are, by id."""
+    columns = ["id", "entry", "text", "kind"]
+    table = pq.read_table(folder / VOCABULARY, columns=columns, page_checksum_verification=True)
+    rows = table.to_pylist()
+    return {row["id"]: Described(row["entry"], row["text"], row["kind"]) for row in rows}
 
 
 def read_documents(folder: Path) -> Iterator[list[Record]]:

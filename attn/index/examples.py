@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -34,8 +35,9 @@ class ExampleLists(TokenTables):
         """The head's best pairs.
 
         ``by`` multiple, attention, or write where the scan kept it; ``token`` and ``destination``
-        only pairs whose source and destination token reads exactly so, or, with ``regex``, where
-        the expression finds something; ``distance`` only pairs whose destination is so many
+        only pairs of that source and destination token, as it reads or as the vocabulary writes it
+        (:meth:`taken` says which tokens that are), or, with ``regex``, where the expression finds
+        something; ``distance`` only pairs whose destination is so many
         positions after their source, at least and at most; ``reverse`` the pairs nearest above
         average first, by multiple; ``one_per_document`` the best pair of each document, or of each
         text where documents repeat one. Ties: the earlier document, destination, source first. A
@@ -106,11 +108,11 @@ class ExampleLists(TokenTables):
         With its row where one of the lists keeps that. Raises QueryError for a window that the
         index lacks, HeadError for a head out of range.
         """
-        texts = self.window(document, start).texts
-        if not (0 <= src < len(texts) and 0 <= dst < len(texts)):
+        ids = self.window(document, start).ids
+        if not (0 <= src < len(ids) and 0 <= dst < len(ids)):
             return None
         kept = self._kept(head)
-        listed, _ = self._listed(head, self._numbers_of(texts[src], False))
+        listed, _ = self._listed(head, self.numbers_of_ids(ids[src : src + 1]))
         for pairs in (kept, listed):
             at = (pairs.document == document) & (pairs.start == start)
             at &= (pairs.dst == dst) & (pairs.src == src)
@@ -139,7 +141,8 @@ class ExampleLists(TokenTables):
         one: bool,
     ) -> Ranking:
         table, kept = self._tokens(head), self._kept(head)
-        kept = kept.only(kept.above(skip_first=self.manifest.skip_first))
+        special = np.flatnonzero(self._vocabulary["kind"] == "special")
+        kept = kept.only(kept.above(skip_first=self.manifest.skip_first, special=special))
         whole, matching = len(kept) >= self.pairs(head), None
         last = None  # pairs that are the last ones listed of a token that has more
         if token is not None:
@@ -200,12 +203,22 @@ class ExampleLists(TokenTables):
         return Ranking(self._examples(head, pairs, n), total, len(pairs), exact)
 
     def _examples(self, head: HeadId, pairs: HeadPairs, n: int) -> tuple[Example, ...]:
-        found = pairs.examples(head, self._vocabulary["text"], n)
+        found = list(pairs.examples(head, self._vocabulary["text"], n))
+        for i, number in enumerate(pairs.token[: len(found)]):
+            if self._varies[number]:  # what the token covers there, not what it is called
+                window = self.window(found[i].document, found[i].start)
+                found[i] = replace(found[i], token=window.labels[found[i].src])
         copies = self._repeats.copies(pairs.document[:n])
         return tuple(
             replace(example, copies=int(more)) if more else example
             for example, more in zip(found, copies, strict=True)
         )
+
+    @cached_property
+    def _varies(self) -> np.ndarray:
+        """(token,) bool: whether a token covers anything but its name."""
+        known = zip(self._vocabulary["text"], self._vocabulary["texts"], strict=True)
+        return np.array([list(texts) != [name] for name, texts in known], bool)
 
     def _listed(self, head: HeadId, wanted: np.ndarray) -> tuple[HeadPairs, np.ndarray]:
         """The listed pairs of source tokens, and a mask: the last ones of tokens with more."""
@@ -231,9 +244,8 @@ class ExampleLists(TokenTables):
 
     def _destinations(self, pairs: HeadPairs) -> np.ndarray:
         """The vocabulary's numbers of the destination tokens."""
-        numbers = self._numbers
-        found = [
-            numbers[self.window(int(d), int(s)).texts[int(dst)]]
+        ids = [
+            self.window(int(d), int(s)).ids[int(dst)]
             for d, s, dst in zip(pairs.document, pairs.start, pairs.dst, strict=True)
         ]
-        return np.array(found, np.int64)
+        return self.numbers_of_ids(ids)

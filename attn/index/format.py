@@ -2,8 +2,10 @@
 
 - ``manifest.json``: what was scanned and how, and the SHA-256 of every other file; written last
 - ``documents.parquet``: the scanned windows, their ids and display texts
-- ``vocabulary.parquet``: every token text of the corpus, how often it occurs, and the attention
-  that a uniform head would give it (``uniform_0``, and more where layers see differently)
+- ``vocabulary.parquet``: every token of the corpus by rising id: as the vocabulary writes it
+  (``entry``), its name (``text``), its ``kind``, ``texts`` that it covers, how often it occurs, and
+  the attention that a uniform head would give it (``uniform_0``, and more where layers see
+  differently); the other files name a token by its row here
 - ``repeats.parquet``: each document whose text an earlier one has, and the first that has it
 - ``heads.parquet``: a row a head, its exact counts, its metrics on random tokens and what its
   weights say
@@ -22,15 +24,19 @@ import pyarrow as pa
 
 from attn.measure.scores import LISTS
 
-FORMAT = 4
+FORMAT = 5
 """Raised where an older index means something else by the same files. 4: each row of a long
 document counts once however its windows overlap; samples hash a document's place, not its text; the
 list of one pair a document has one a text, and repeats.parquet says which documents share theirs.
+5: tokens are told apart by id; texts, words and pieces of characters come from the tokenizer;
+windows of encoders have their special tokens; numbers of the weights have the norms folded in.
 """
 
+_FOUR = "its words, its texts and its numbers of the weights were read otherwise, so "
 AFFECTED: dict[object, str] = {
     3: "its samples draw copies of a document together, and it counts the rows of long documents "
-    "once for each window, so "
+    "once for each window, so ",
+    4: _FOUR,
 }
 """Older format → what is wrong in such an index, for the sentence that refuses it."""
 
@@ -69,8 +75,13 @@ DOCUMENT_COLUMNS = pa.schema(
         ("truncated", pa.bool_()),
         ("ids", pa.list_(pa.int32())),
         ("texts", pa.list_(pa.string())),
+        ("words", pa.list_(pa.int32())),
     ]
 )
+
+
+VOCABULARY_COLUMNS = ("id", "entry", "text", "kind", "texts", "count", "rows")
+"""Those that are known once the corpus is read."""
 
 
 REPEAT_COLUMNS = pa.schema([("document", pa.int64()), ("first", pa.int64())])

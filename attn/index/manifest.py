@@ -61,6 +61,7 @@ class Manifest:
     write: bool
     seed: int
     shard: int
+    suffix: int  # special tokens that end each window
     without_attention: tuple[int, ...]  # layers of a hybrid model that have none
     notices: tuple[str, ...]
     groups: tuple[int, ...]  # the first document of each row group of documents.parquet
@@ -91,7 +92,7 @@ class Manifest:
     @property
     def overlap(self) -> int:
         """Positions, BOS included, that a later window of a document shares with the one before."""
-        return self.ctx - self.stride
+        return self.ctx - self.suffix - self.stride
 
     @property
     def end(self) -> int | None:

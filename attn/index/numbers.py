@@ -56,7 +56,10 @@ class HeadNumbers(IndexReader):
     def _defined(self) -> dict[str, Metric]:
         if any(one.kind == "derived" for one in self.measured.added):
             load_installed()  # their functions may be those of an installed package
-        return self.measured.metrics()
+        found = self.measured.metrics()
+        if not self.manifest.suffix:  # nothing separates where no special token ends a window
+            found.pop("separator", None)
+        return found
 
     def _is_write(self, name: str) -> bool:
         return name in self._defined and self._defined[name].kind == "writes"
@@ -164,13 +167,18 @@ class HeadNumbers(IndexReader):
     def budget(self, head: HeadId) -> dict[str, float]:
         """The head's attention mass by part, in the order of claims; the shares add to 1.
 
-        All NaN where no row was counted.
+        The part of special tokens is there where some end the windows. All NaN where no row was
+        counted.
         """
         rows = self.rows(head)
         if not rows:
-            return dict.fromkeys(PARTS, float("nan"))
-        shares = self._heads["parts"][head.layer, head.head] / FIXED / rows
-        return dict(zip(PARTS, [*map(float, shares), float(1 - shares.sum())], strict=True))
+            found = dict.fromkeys(PARTS, float("nan"))
+        else:
+            shares = self._heads["parts"][head.layer, head.head] / FIXED / rows
+            found = dict(zip(PARTS, [*map(float, shares), float(1 - shares.sum())], strict=True))
+        if not self.manifest.suffix:
+            del found["special"]
+        return found
 
     def distances(self, head: HeadId) -> tuple[np.ndarray, np.ndarray]:
         """Where each bin of distance begins, and the share of the mass in it: (bin,), (bin,)."""

@@ -89,9 +89,13 @@ class HeadPairs:
     def __len__(self) -> int:
         return len(self.document)
 
-    def above(self, *, skip_first: bool) -> np.ndarray:
-        """(pair,) bool: which are above average. All are, except some of the sampled rows."""
-        found: np.ndarray = (self.multiple > 1) & ((self.src > 0) | (not skip_first))
+    def above(self, *, skip_first: bool, special: np.ndarray) -> np.ndarray:
+        """(pair,) bool: which are above average. All are, except some of the sampled rows.
+
+        ``special`` the vocabulary's numbers of special tokens.
+        """
+        resting = (self.src == 0) | np.isin(self.token, special)
+        found: np.ndarray = (self.multiple > 1) & (~resting | (not skip_first))
         return found
 
     def score(self, by: str) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -62,9 +62,11 @@ class IndexReader:
         for group in range(first, last):
             for row in self._document_group(group):
                 if row["document"] == document and row["start"] == start:
+                    ids, known = tuple(row["ids"]), self._vocabulary
+                    numbers = self.numbers_of_ids(ids)
                     return Window(
-                        document, start, row["source"], tuple(row["texts"]), tuple(row["ids"]),
-                        row["id"],
+                        document, start, row["source"], tuple(row["texts"]), ids, row["id"],
+                        tuple(known["text"][numbers]), tuple(known["kind"][numbers]),
                     )  # fmt: skip
         raise QueryError(f"The index has no document {document}.")
 
@@ -82,8 +84,8 @@ class IndexReader:
     def _vocabulary(self) -> dict[str, np.ndarray]:
         table = self._table(VOCABULARY, None)
         return {
-            name: np.array(table[name].to_pylist(), object)
-            if name == "text"
+            name: _strings(table[name])
+            if name in ("entry", "text", "kind", "texts")
             else array_of(table[name])
             for name in table.column_names
         }
@@ -92,9 +94,10 @@ class IndexReader:
     def _repeats(self) -> Repeats:
         return Repeats.of(self._table(REPEATS, None))
 
-    @cached_property
-    def _numbers(self) -> dict[str, int]:
-        return {text: i for i, text in enumerate(self._vocabulary["text"])}
+    def numbers_of_ids(self, ids: Sequence[int]) -> np.ndarray:
+        """The vocabulary's numbers of token ids that occur in the corpus."""
+        found: np.ndarray = np.searchsorted(self._vocabulary["id"], np.asarray(ids, np.int32))
+        return found
 
     def _count(self, name: str, head: HeadId) -> int:
         self._check(head)
@@ -169,6 +172,14 @@ def _values(column: pa.ChunkedArray) -> np.ndarray:
     whole = column.combine_chunks()
     flat = whole.flatten() if pa.types.is_list(column.type) else whole
     return array_of(flat).copy()
+
+
+def _strings(column: pa.ChunkedArray) -> np.ndarray:
+    """(row,) objects: strings, or lists of them."""
+    made = np.empty(len(column), object)
+    for i, value in enumerate(column.to_pylist()):
+        made[i] = value
+    return made
 
 
 def _list_shape(column: pa.ChunkedArray) -> tuple[int, ...]:

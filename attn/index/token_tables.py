@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from attn.errors import QueryError
+from attn.formatting import shown
 from attn.heads import HeadId
 from attn.index.reader import IndexReader
 from attn.measure.fixed_point import FIXED
+
+_TOLD = 6  # tokens, and texts of a token, that a sentence names
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class TokenTables(IndexReader):
 
     @property
     def vocabulary(self) -> Sequence[str]:
-        """Every token text of the corpus."""
+        """The name of every token of the corpus."""
         texts: list[str] = self._vocabulary["text"].tolist()
         return texts
 
@@ -82,9 +85,11 @@ class TokenTables(IndexReader):
             yield columns["token"], columns["source_mass"] / FIXED
 
     def given(self, text: str, *, regex: bool = False) -> Given:
-        """What every head gave the tokens with this exact text, or those that the expression finds.
+        """What every head gave the tokens that a filter means: see :meth:`taken`.
 
-        Exact over the whole corpus. Raises QueryError where no token of the corpus matches.
+        ``text`` a token as it reads, or as the vocabulary writes it (``Ġthe``, ``##s``); with
+        ``regex`` an expression. Exact over the whole corpus. Raises QueryError where no token of
+        the corpus matches.
         """
         wanted = np.zeros(len(self._vocabulary["text"]), bool)
         wanted[self._numbers_of(text, regex)] = True
@@ -125,12 +130,43 @@ class TokenTables(IndexReader):
         return rows
 
     def _numbers_of(self, text: str, regex: bool) -> np.ndarray:
-        """The numbers of the tokens with this text, or of those that the expression finds."""
-        texts = self._vocabulary["text"]
-        if not regex:
-            return np.flatnonzero(texts == text)
-        try:
-            rule = re.compile(text)
-        except re.error as error:
-            raise QueryError(f"{text!r} is not a regular expression: {error}.") from error
-        return np.array([i for i, one in enumerate(texts) if rule.search(one)], np.int64)
+        """The numbers of the tokens that a filter means, rising.
+
+        Those whose name, whose entry in the vocabulary, or one of whose texts in the corpus it is,
+        or in which, of those, the expression finds something.
+        """
+        means: Callable[[str], object]
+        if regex:
+            try:
+                means = re.compile(text).search
+            except re.error as error:
+                raise QueryError(f"{text!r} is not a regular expression: {error}.") from error
+        else:
+            means = text.__eq__
+        known = self._vocabulary
+        return np.array(
+            [
+                i
+                for i, (entry, name, texts) in enumerate(
+                    zip(known["entry"], known["text"], known["texts"], strict=True)
+                )
+                if any(means(one) for one in (entry, name, *texts))
+            ],
+            np.int64,
+        )
+
+    def taken(self, text: str, *, regex: bool = False) -> str:
+        """Which tokens a filter takes, as a sentence; empty where it is one of just that text."""
+        numbers, known = self._numbers_of(text, regex), self._vocabulary
+        told = []
+        for number in numbers[:_TOLD]:
+            entry, texts = known["entry"][number], known["texts"][number]
+            others = [f"“{shown(one)}”" for one in texts if one != known["text"][number]]
+            more = f", which covers {', '.join(others[:_TOLD])} too" if others else ""
+            told.append(f"“{shown(known['text'][number])}” (`{entry}` in the vocabulary{more})")
+        plain = len(numbers) == 1 and known["text"][numbers[0]] == text
+        if not len(numbers) or (plain and list(known["texts"][numbers[0]]) == [text]):
+            return ""
+        left = f" and {len(numbers) - len(told):,} more" if len(numbers) > len(told) else ""
+        count = "1 token" if len(numbers) == 1 else f"{len(numbers):,} tokens"
+        return f"{shown(text)} is taken as {count}: {', '.join(told)}{left}."

@@ -21,12 +21,14 @@ class Context:
 
     ``ids`` (batch, position) int64 token ids; ``punctuation`` (batch, position) bool: the token is
     punctuation or a line end; ``words`` (batch, position) int64: pieces of one word have the same
-    number. Where only ids are known, nothing is punctuation and every token is a word.
+    number; ``special`` (batch, position) bool: a special token that is not the first position.
+    Where only ids are known, nothing is punctuation or special and every token is a word.
     """
 
     ids: Tensor
     punctuation: Tensor | None = None
     words: Tensor | None = None
+    special: Tensor | None = None
 
     @property
     def width(self) -> int:
@@ -71,14 +73,12 @@ class Context:
     @cached_property
     def on_punctuation(self) -> Tensor:
         """(batch, dst, src): the source, not the first position, is punctuation or a line end."""
-        import torch
+        return self._on(self.punctuation)
 
-        marks = self.punctuation
-        if marks is None:
-            marks = torch.zeros_like(self.ids, dtype=torch.bool)
-        mask = marks[:, None, :].expand(-1, self.width, -1).float().clone()
-        mask[..., 0] = 0
-        return mask
+    @cached_property
+    def on_special(self) -> Tensor:
+        """(batch, dst, src): the source is a special token and not the first position."""
+        return self._on(self.special)
 
     @cached_property
     def same_word(self) -> Tensor:
@@ -88,6 +88,16 @@ class Context:
         if self.words is None:
             return torch.zeros_like(self.earlier_same)
         return (self.words[:, :, None] == self.words[:, None, :]).tril(-1).float()
+
+    def _on(self, marks: Tensor | None) -> Tensor:
+        """(batch, dst, src): the source, not the first position, is marked."""
+        import torch
+
+        if marks is None:
+            marks = torch.zeros_like(self.ids, dtype=torch.bool)
+        mask = marks[:, None, :].expand(-1, self.width, -1).float().clone()
+        mask[..., 0] = 0
+        return mask
 
     def _zeros(self) -> Tensor:
         import torch

@@ -127,6 +127,19 @@ def punctuation(context: Context) -> Tensor:
 
 
 @metric(
+    "pairs", "Separator", unit=_ATTENTION,
+    formula="Σ a[dst, src] over src > 0 that is a special token",
+)  # fmt: skip
+def separator(context: Context) -> Tensor:
+    """Attention on the special tokens that end a window, such as [SEP].
+
+    Heads of encoders rest there, as those of causal models do on the first position (Clark et al.
+    2019): a high value says that a head has nothing to do in most rows.
+    """
+    return context.on_special
+
+
+@metric(
     "pairs", "Same word", unit=_ATTENTION,
     formula="Σ a[dst, src] over src < dst in the same word",
 )  # fmt: skip

@@ -84,11 +84,30 @@ def load(name: str, path: str, revision: str | None, dtype: torch.dtype) -> tupl
         raise ModelError(f"The weights of {name} are not complete ({missing} is missing).")
     if not getattr(tokenizer, "is_fast", False):
         raise ModelError(f"{name} has no fast tokenizer, which token texts are taken from.")
+    check_vocabulary(name, hf, tokenizer)
     if not hf.config.architectures:
         hf.config.architectures = [type(hf).__name__]
     if not tokenizer.name_or_path:
         tokenizer.name_or_path = path
     return hf, tokenizer
+
+
+def check_vocabulary(name: str, hf: Any, tokenizer: Any) -> None:
+    """Raise ModelError for a tokenizer with ids that the model has no embedding of.
+
+    More embeddings than tokens are no fault: many models have some to spare. Nor are special tokens
+    that were added and that no text gives.
+    """
+    rows = int(hf.get_input_embeddings().weight.shape[0])
+    added = {token for token, one in tokenizer.added_tokens_decoder.items() if one.special}
+    most = max(
+        (token for token in tokenizer.get_vocab().values() if token not in added), default=-1
+    )
+    if most >= rows:
+        raise ModelError(
+            f"The tokenizer of {name} has ids up to {most}, and the model embeddings of {rows:,} "
+            f"tokens: load the tokenizer that it was trained with, or resize the embeddings."
+        )
 
 
 def _reason(name: str, error: Exception) -> str:
@@ -107,6 +126,25 @@ def _reason(name: str, error: Exception) -> str:
         )
     first = " ".join(text.split())[:200]
     return f"Model {name!r} cannot be loaded ({first}): choose another model or revision."
+
+
+def special_ids(tokenizer: Any, bidirectional: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The special tokens that go before and after a text.
+
+    A causal model gets the BOS, if its tokenizer has one. One that reads in both directions gets
+    what the tokenizer's own template puts around a text, as it was trained with, or [CLS] and [SEP]
+    where the template is missing.
+    """
+    if not bidirectional:
+        bos = tokenizer.bos_token_id
+        return ((), ()) if bos is None else ((int(bos),), ())
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    for start in range(len(whole) - len(bare) + 1 if len(whole) > len(bare) else 0):
+        if whole[start : start + len(bare)] == bare:
+            return tuple(whole[:start]), tuple(whole[start + len(bare) :])
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    return ((), ()) if cls is None else ((int(cls),), () if sep is None else (int(sep),))
 
 
 def context_length(hf: Any, tokenizer: Any) -> int:

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from attn.corpus.tokens import is_punctuation, word_numbers
+from attn.corpus.tokens import is_punctuation
 from attn.measure.budget import part_masks
 from attn.measure.masks import Context
 from attn.measure.metrics import of_kind
@@ -20,34 +20,38 @@ from attn.scan.sort_keys import pair_hashes, row_hashes
 class Entry:
     """One window to count: its token ids, its tokens, and its place in the corpus.
 
-    ``tokens`` the vocabulary's number of each token's text; ``window`` and ``document`` its places;
+    ``texts`` what each covers, ``words`` the number of its word, ``tokens`` its number in the
+    vocabulary of the corpus; ``window`` and ``document`` its places;
     ``key`` a number of its own for every window of the corpus, which samples are drawn by;
-    ``first`` the first of its rows that counts; ``text`` the first document
-    with the same text.
+    ``first`` the first of its rows that counts; ``text`` the first document with the same text;
+    ``suffix`` how many special tokens end it, whose rows do not count.
     """
 
     ids: Sequence[int]
     texts: Sequence[str]
+    words: Sequence[int]
     tokens: Sequence[int]
     window: int
     document: int
     key: int
     first: int
     text: int
+    suffix: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
     """Windows padded on the right to one width.
 
-    ``ids`` (batch, position); ``lengths``, ``windows``, ``texts`` (batch,); ``tokens`` (batch,
-    position) the vocabulary's number of each token; ``counted`` (batch, dst) float: 1 in the rows
-    that count; ``pair_order`` (batch, dst, src) and ``row_order`` (batch, dst) int64: uniform
-    hashes, the order of the samples.
+    ``ids`` (batch, position); ``lengths``, ``windows``, ``texts`` (batch,), and ``ends``, where the
+    special tokens that end a window begin; ``tokens`` (batch, position) the vocabulary's number of
+    each token; ``counted`` (batch, dst) float: 1 in the rows that count; ``pair_order`` (batch,
+    dst, src) and ``row_order`` (batch, dst) int64: uniform hashes, the order of the samples.
     """
 
     ids: Tensor
     lengths: Tensor
+    ends: Tensor
     windows: Tensor
     texts: Tensor
     tokens: Tensor
@@ -63,14 +67,16 @@ class Batch:
         width = int(lengths.max())
         position = torch.arange(width)
         first = torch.tensor([w.first for w in windows])
-        counted = (position >= first[:, None]) & (position < lengths[:, None])
+        ends = lengths - torch.tensor([w.suffix for w in windows])
+        counted = (position >= first[:, None]) & (position < ends[:, None])
+        special = (position >= ends[:, None]) & (position < lengths[:, None])
         keys = torch.tensor([w.key for w in windows], device=device)
         ids = _padded([w.ids for w in windows], width)
         marks = [[is_punctuation(text) for text in w.texts] for w in windows]
-        words = [word_numbers(w.texts) for w in windows]
         return cls(
             ids.to(device),
             lengths.to(device),
+            ends.to(device),
             torch.tensor([w.window for w in windows], device=device),
             torch.tensor([w.text for w in windows], device=device),
             _padded([w.tokens for w in windows], width).to(device),
@@ -80,7 +86,8 @@ class Batch:
             Context(
                 ids.to(device),
                 _padded(marks, width).bool().to(device),
-                _padded(words, width, -1).to(device),
+                _padded([w.words for w in windows], width, -1).to(device),
+                special.to(device) if bool(special.any()) else None,
             ),
         )
 

@@ -195,7 +195,7 @@ class _Run:
 
     def __init__(self, session: ModelSession, plan: Plan, folder: Path, say: Say) -> None:
         self._session, self._plan, self._folder = session, plan, folder
-        numbers = {text: i for i, text in enumerate(read_vocabulary(folder))}
+        numbers = {token: i for i, token in enumerate(read_vocabulary(folder))}
         records = islice((record for some in read_documents(folder) for record in some), _WINDOWS)
         repeats = Repeats.read(folder)
         entries = [

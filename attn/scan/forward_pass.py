@@ -26,7 +26,7 @@ def scan_shards(
     session: ModelSession, plan: Plan, work: Path, documents: DocumentWriter, report: Report
 ) -> None:
     """Run the model over documents.parquet, shard by shard, skipping shards that are done."""
-    shards, numbers = Shards(work), {text: i for i, text in enumerate(read_vocabulary(work))}
+    shards, numbers = Shards(work), {token: i for i, token in enumerate(read_vocabulary(work))}
     tallies = tallies_of(session, plan, len(numbers))
     repeats = Repeats.read(work)
     clock = Clock(documents.documents, report)

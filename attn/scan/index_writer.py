@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from attn.index.documents import read_vocabulary
-from attn.index.format import HEADS, VOCABULARY, options
+from attn.index.format import HEADS, VOCABULARY, VOCABULARY_COLUMNS, options
 from attn.index.manifest import write_manifest
 from attn.index.measured import Measured
 from attn.scan.layer_files import Windows, head_columns, write_layer
@@ -56,7 +56,7 @@ def write_index(
         columns[name] = pa.array(list(flat) if flat.ndim > 1 else flat)
     table = pa.table(columns).replace_schema_metadata(measured.metadata())
     pq.write_table(table, work / HEADS, **options())
-    known = pq.read_table(work / VOCABULARY, columns=["text", "count", "rows"])
+    known = pq.read_table(work / VOCABULARY, columns=list(VOCABULARY_COLUMNS))
     for i, even in enumerate(evens):
         known = known.append_column(f"uniform_{i}", pa.array(even))
     pq.write_table(known, work / VOCABULARY, **options())

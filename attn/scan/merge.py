@@ -12,7 +12,13 @@ from typing import Any
 import numpy as np
 
 from attn.errors import IndexMismatch, ScanError
-from attn.index.documents import DocumentWriter, read_documents, read_vocabulary
+from attn.index.documents import (
+    Described,
+    DocumentWriter,
+    read_descriptions,
+    read_documents,
+    read_vocabulary,
+)
 from attn.index.folder import index_folder, is_whole, put_in_place
 from attn.index.index import Index
 from attn.index.manifest import Manifest, derived_values, verify_files
@@ -58,7 +64,11 @@ def merge_indexes(paths: Sequence[str | Path], out: str | Path) -> Path:
     with tempfile.TemporaryDirectory(prefix=".index-", dir=out) as temporary:
         work = Path(temporary) / "index"
         work.mkdir()
-        writer = DocumentWriter(work, manifests[0].min_row, manifests[0].overlap)
+        told: dict[int, Described] = {}
+        for index in indexes:
+            told |= read_descriptions(index.path)
+        one = manifests[0]
+        writer = DocumentWriter(work, one.min_row, one.overlap, one.suffix, told.__getitem__)
         for index in indexes:
             for records in read_documents(index.path):
                 for record in records:
@@ -129,12 +139,12 @@ def _values(manifests: Sequence[Manifest]) -> dict[str, Any]:
     }
 
 
-def _pieces(indexes: Sequence[Index], vocabulary: list[str], repeats: Repeats) -> list[_Piece]:
-    numbers = {text: number for number, text in enumerate(vocabulary)}
+def _pieces(indexes: Sequence[Index], vocabulary: list[int], repeats: Repeats) -> list[_Piece]:
+    numbers = {token: number for number, token in enumerate(vocabulary)}
     pieces, first = [], 0
     for number, index in enumerate(indexes):
         manifest = index.manifest
-        renumber = np.array([numbers[text] for text in read_vocabulary(index.path)], np.int64)
+        renumber = np.array([numbers[token] for token in read_vocabulary(index.path)], np.int64)
         windows = Windows.read(index.path)
         # A text's first document in the whole may be in an earlier part.
         windows = replace(windows, text=repeats.texts(windows.document))

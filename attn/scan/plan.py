@@ -13,14 +13,16 @@ from attn.scan.partials import Limits
 class Plan:
     """What a scan counts and keeps.
 
-    ``ctx`` tokens of a window, the BOS included; ``bos`` whether windows begin with it (None: where
-    the tokenizer has one); ``min_row`` first row counted; ``top`` pairs that each ranking keeps a
-    head; ``sample`` pairs, and rows, kept at random; ``seed`` of the samples; ``skip_first`` leaves
-    the first source out of the lists; ``band`` pairs kept at random of each band of attention;
-    ``per_token`` pairs kept of each source token, 0 for none; ``write`` whether write scores are
-    kept; ``all_windows`` whether the rest of a long document is scanned too, in windows that begin
-    every ``stride`` tokens (None: so many that every row counted has ``min_row`` positions before
-    it in its window); ``shard`` documents done at a time.
+    ``ctx`` tokens of a window, special ones included; ``bos`` whether windows have those that the
+    tokenizer puts around a text: a BOS, or [CLS] and [SEP] (None: where it has some); ``min_row``
+    first row counted; ``top`` pairs that each ranking keeps a head; ``sample`` pairs, and rows,
+    kept at random; ``seed`` of the samples; ``skip_first`` leaves the first source, and special
+    tokens, out of the lists; ``band`` pairs kept at random of each band of attention; ``per_token``
+    pairs kept of each source token, 0 for none; ``write`` whether write scores are kept;
+    ``all_windows`` whether the rest of a long document is scanned too, in windows that begin every
+    ``stride`` tokens (None: so many that every row counted has ``min_row`` positions before it in
+    its window); ``shard`` documents done at a time; ``suffix`` how many special tokens end a
+    window, which :meth:`check` finds.
     """
 
     ctx: int = 128
@@ -36,6 +38,7 @@ class Plan:
     all_windows: bool = False
     stride: int | None = None
     shard: int = 64
+    suffix: int = 0
 
     def check(self, session: ModelSession) -> Plan:
         """The plan with its defaults filled in. Raises ScanError if it does not fit the model."""
@@ -43,18 +46,22 @@ class Plan:
             raise ScanError(
                 f"--ctx {self.ctx} does not fit: {session.name} takes 2 to {session.n_ctx} tokens."
             )
-        if self.bos and not session.has_bos:
+        if self.bos and not (session.prefix or session.suffix):
             raise ScanError(f"The tokenizer of {session.name} has no BOS token: use --no-bos.")
-        bos = session.has_bos if self.bos is None else self.bos
-        room = self.ctx - int(bos)
+        bos = bool(session.prefix or session.suffix) if self.bos is None else self.bos
+        suffix = len(session.suffix) if bos else 0
+        room = self.ctx - (len(session.prefix) if bos else 0) - suffix
+        if room < 1:
+            raise ScanError(f"--ctx {self.ctx} leaves no room beside special tokens: raise it.")
         stride = self.stride
         if stride is None:  # windows that overlap: every row has min_row positions before it
-            stride = min(room, self.ctx - self.min_row) if self.all_windows else room
+            most = max(1, self.ctx - suffix - self.min_row)
+            stride = min(room, most) if self.all_windows else room
         if not 1 <= stride <= room:
             raise ScanError(
                 f"--stride is 1 to {room}: a window of {self.ctx} tokens holds so many."
             )
-        return replace(self, bos=bos, stride=stride)
+        return replace(self, bos=bos, stride=stride, suffix=suffix)
 
     def check_numbers(self, skip: int = 0) -> None:
         """Raise ScanError for numbers that no model could fulfil. No model is needed for this."""
@@ -78,7 +85,7 @@ class Plan:
     def overlap(self) -> int:
         """Positions, BOS included, that a later window of a document shares with the one before."""
         assert self.stride is not None  # after check
-        return self.ctx - self.stride
+        return self.ctx - self.suffix - self.stride
 
     @property
     def limits(self) -> Limits:

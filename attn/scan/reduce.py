@@ -86,6 +86,7 @@ def reduce_pattern(
     gate: Gate,
     *,
     norms: Tensor | None = None,
+    ends: Tensor | None = None,
     skip_first: bool = True,
     causal: bool = True,
 ) -> Reduced:
@@ -93,12 +94,15 @@ def reduce_pattern(
 
     ``rows`` (batch, head, dst) 1 where a row counts, else 0; ``visible`` (batch or 1, dst);
     ``masks`` (batch, dst * src, mask), 0 in rows that never count; ``norms`` (batch, head, src)
-    where write scores are wanted.
+    where write scores are wanted; ``ends`` (batch,) the sources from there on are in no pair above
+    average (None: all may be).
     """
     n, n_src = len(pattern), pattern.shape[3]
     visible = visible.expand(n, -1).float()
     walk = _walk_compiled if pattern.device.type == "cpu" else _walk
-    row_sums, offsets, *others = walk(pattern, rows, visible, gate, skip_first, causal)
+    if ends is None:
+        ends = torch.full((n,), n_src, device=pattern.device)
+    row_sums, offsets, *others = walk(pattern, rows, visible, gate, ends, skip_first, causal)
     even = bool((rows == rows[:, :1]).all())  # the same rows count for every head
     held = pattern if even else pattern * rows[..., None]
     by_row = [
@@ -119,6 +123,7 @@ def _walk_compiled(
     rows: Tensor,
     visible: Tensor,
     gate: Gate,
+    ends: Tensor,
     skip_first: bool,
     causal: bool,
 ) -> tuple[Tensor, ...]:
@@ -150,7 +155,18 @@ def _walk_compiled(
     arrays = [tensor.contiguous().numpy() for tensor in cells]
     limits = [tensor.contiguous().numpy() for tensor in bounds]
 
-    given = (*arrays, causal, skip_first, *limits, *real, *whole, found, kinds, n_found)
+    given = (
+        *arrays,
+        ends.numpy(),
+        causal,
+        skip_first,
+        *limits,
+        *real,
+        *whole,
+        found,
+        kinds,
+        n_found,
+    )
     in_parts(partial(walk, *given), n, 4)
     starts = np.concatenate([[0], n_found.reshape(-1).cumsum()])
     row, column = np.empty(starts[-1], np.int64), np.empty(starts[-1], np.int64)
@@ -185,6 +201,7 @@ def _walk(
     rows: Tensor,
     visible: Tensor,
     gate: Gate,
+    ends: Tensor,
     skip_first: bool,
     causal: bool,
 ) -> tuple[Tensor, ...]:
@@ -194,6 +211,8 @@ def _walk(
     scored = multiple(held, visible[:, None])
     if skip_first:
         scored[..., 0] = 0
+    past = torch.arange(n_src, device=ends.device) >= ends[:, None]
+    scored.masked_fill_(past[:, None, None], 0)
     index = (scored.view(-1) > 1).nonzero()[:, 0]
     row = index // n_src
     column = index - row * n_src

@@ -58,6 +58,7 @@ def walk(
     bits: Any,  # the same memory as int32
     rows: Any,  # (window, head, dst) float32: not 0 where a row counts
     visible: Any,  # (window, dst) float32
+    ends: Any,  # (window,) int64: sources from there on are in no pair
     causal: bool,
     skip_first: bool,
     chance: Any,  # (window, dst, src) int64: the order of a pair in a sample
@@ -118,8 +119,11 @@ def walk(
                 most[0] = _highest(row_bits[1:])
                 row_sums[window, head, 2] += max(row[0], highest_of[0])
 
-                others = row[begin:]
-                best_of = best_source[window, head, begin:end]
+                stop_at = min(end, ends[window])
+                if stop_at < end:
+                    most[0] = _highest(row_bits[1:stop_at])
+                others = row[begin:stop_at]
+                best_of = best_source[window, head, begin:stop_at]
                 for src in range(len(others)):
                     score = others[src] * times
                     best_of[src] = score if score > best_of[src] else best_of[src]
@@ -129,7 +133,7 @@ def walk(
                     continue
                 # No branches from here on: they would be mispredicted.
                 above = 0
-                for src in range(begin, dst + 1 if causal else n_src):
+                for src in range(begin, min(dst + 1 if causal else n_src, stop_at)):
                     sources[above] = src
                     above += row[src] * times > 1
                 orders = chance[window, dst]

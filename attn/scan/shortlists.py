@@ -222,6 +222,8 @@ class Lists:
         rows, sequence, dst, order = rows[place, head], sequence[place], dst[place], order[place]
         others = rows.clone()
         others[:, 0] = 0
+        if batch.context.special is not None:
+            others.masked_fill_(batch.context.special[sequence], 0)
         attention, source = others.max(-1)
         attention = torch.where(attention > 0, attention, rows[:, 0])
         seen = found.visible.expand(len(found.pattern), -1)[sequence, dst]

@@ -27,7 +27,7 @@ class LayerTally:
     """Counts and lists of all heads of one layer, a shard at a time.
 
     ``width`` the longest window; ``vocabulary`` how many different tokens the corpus has;
-    ``skip_first`` leaves the first source out of pairs and lists.
+    ``skip_first`` leaves the first source, and special tokens, out of pairs and lists.
     """
 
     def __init__(
@@ -113,14 +113,18 @@ class LayerTally:
             batch.masks,
             self._lists.gate(batch, where, of_token),
             norms=norms,
+            ends=batch.ends if self.skip_first else None,
             skip_first=self.skip_first,
             causal=self.causal,
         )
         resting = pattern[..., 0] * rows  # (batch, head, dst)
         self._add_sums(reduced, rows, resting, visible, batch)
-        self._count(
-            reduced, where, batch.uniform(visible, self.causal), (rows - resting).clamp(min=0)
-        )
+        moving = rows - resting
+        if batch.context.special is not None:
+            on_special = batch.context.special[:, None, None].to(pattern.dtype)
+            moving = moving - (pattern * on_special).sum(-1) * rows
+        even = batch.uniform(visible, self.causal)
+        self._count(reduced, where, even, moving.clamp(min=0), batch.context.special)
         self._lists.offer(Found.of(reduced, pattern, visible, batch, norms))
         self._token_lists.offer(reduced, pattern, visible, batch.windows, where)
 
@@ -142,13 +146,23 @@ class LayerTally:
         self.parts += _fixed(torch.cat([first, reduced.on_masks[..., n_pairs:]], -1))
         self.distances += _fixed(reduced.by_offset[..., n_offsets:])
 
-    def _count(self, reduced: Reduced, where: Tensor, even: Tensor, moving: Tensor) -> None:
+    def _count(
+        self,
+        reduced: Reduced,
+        where: Tensor,
+        even: Tensor,
+        moving: Tensor,
+        special: Tensor | None,
+    ) -> None:
         """Count the pairs above average by head, attention, source and destination."""
         self.attention += reduced.of_bin.sum(0)
         self.pairs += reduced.of_row.sum((0, 2))
         if self.skip_first:  # attention at rest there says nothing about the first token
             reduced.mass[..., 0] = 0
             even = torch.nn.functional.pad(even[:, 1:], (1, 0))
+            if special is not None:  # nor about a special token
+                reduced.mass.masked_fill_(special[:, None], 0)
+                even = even.masked_fill(special, 0)
         self._add_to_tables(reduced, where, moving)
         self.uniform.index_add_(0, where.view(-1), _whole(even).view(-1))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -12,7 +12,13 @@ import numpy as np
 from attn.corpus.corpus import Corpus
 from attn.errors import EmptyCorpus
 from attn.heads import Tokens
-from attn.index.documents import DocumentWriter, Record, first_row, read_documents
+from attn.index.documents import (
+    Described,
+    DocumentWriter,
+    Record,
+    first_row,
+    read_documents,
+)
 from attn.index.repeats import Repeats
 from attn.models.session import ModelSession
 from attn.scan.batches import Entry
@@ -27,7 +33,8 @@ def tokenize(
 
     Returns their writer, and how many documents were too short.
     """
-    start, writer, short = time.monotonic(), DocumentWriter(work, plan.min_row, plan.overlap), 0
+    start, short = time.monotonic(), 0
+    writer = DocumentWriter(work, plan.min_row, plan.overlap, plan.suffix, describer(session))
     for document in corpus:
         if document.place < skip:
             continue
@@ -43,6 +50,7 @@ def tokenize(
                     tokens.truncated,
                     tokens.ids.tolist(),
                     list(tokens.texts),
+                    list(tokens.words),
                 )
             )
         seconds = time.monotonic() - start
@@ -55,6 +63,12 @@ def tokenize(
     return writer, short
 
 
+def describer(session: ModelSession) -> Callable[[int], Described]:
+    """What a token of a model's vocabulary is, by its id."""
+    known = session.vocabulary
+    return lambda token: Described(known.entry(token), known.name(token), known.kind(token))
+
+
 def _windows(session: ModelSession, text: str, plan: Plan) -> Iterator[tuple[int, Tokens]]:
     """The windows of a document: the token at which each begins, and its tokens."""
     if not plan.all_windows:
@@ -62,17 +76,17 @@ def _windows(session: ModelSession, text: str, plan: Plan) -> Iterator[tuple[int
         if len(tokens) >= 2:
             yield 0, tokens
         return
-    whole, first = session.encode(text, plan.bos), int(bool(plan.bos))
-    if len(whole) < 2:
+    whole, bos = session.encode_bare(text), bool(plan.bos)
+    special = (len(session.prefix) + len(session.suffix)) if bos else 0
+    room, n = plan.ctx - special, len(whole)
+    if n + special < 2:
         return
-    room, n = plan.ctx - first, len(whole) - first
     assert plan.stride is not None
-    for begin in range(0, n, plan.stride):
+    for begin in range(0, max(n, 1), plan.stride):
         if begin and begin - plan.stride + room >= n:  # the previous window reached the end
             return
-        places = [*range(first), *range(first + begin, first + min(begin + room, n))]
-        texts = tuple(whole.texts[i] for i in places)
-        yield begin, Tokens(whole.ids[places], texts, begin + room < n)
+        part = whole.part(begin, begin + room, session.vocabulary)
+        yield begin, session.with_special(part, bos, begin + room < n)
 
 
 def windows_by_shard(work: Path, size: int) -> Iterator[tuple[int, list[tuple[int, Record]]]]:
@@ -83,10 +97,13 @@ def windows_by_shard(work: Path, size: int) -> Iterator[tuple[int, list[tuple[in
 
 
 def entry_of(
-    record: Record, place: int, numbers: dict[str, int], repeats: Repeats, plan: Plan
+    record: Record, place: int, numbers: dict[int, int], repeats: Repeats, plan: Plan
 ) -> Entry:
-    """A window to tally: the ``place``-th; ``numbers`` token text → its number."""
-    tokens = [numbers[text] for text in record.texts]
+    """A window to tally: the ``place``-th; ``numbers`` token id → its number."""
+    tokens = [numbers[token] for token in record.ids]
     first = first_row(record.start, plan.min_row, plan.overlap)
     text = int(repeats.texts(np.array([record.document]))[0])
-    return Entry(record.ids, record.texts, tokens, place, record.document, record.key, first, text)
+    return Entry(
+        record.ids, record.texts, record.words, tokens, place, record.document, record.key, first,
+        text, plan.suffix,
+    )  # fmt: skip

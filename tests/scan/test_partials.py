@@ -33,6 +33,7 @@ def make(seed: int, limits: Limits) -> list[LayerPart]:
                     Entry(
                         tokens,
                         [str(t) for t in tokens],
+                        [*range(len(tokens))],
                         tokens,
                         window,
                         document,

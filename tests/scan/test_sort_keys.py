@@ -30,7 +30,8 @@ MARGIN = 5
 def record(place: int, text: str, start: int = 0) -> Record:
     """A window of a document, as the scan writes it."""
     ids = list(range(LENGTH))
-    return Record(place, start, Document.make(place, text, "").id, "", False, ids, [""] * LENGTH)
+    texts, words = [""] * LENGTH, [0] * LENGTH
+    return Record(place, start, Document.make(place, text, "").id, "", False, ids, texts, words)
 
 
 def cells(kind: str) -> np.ndarray:

@@ -43,7 +43,9 @@ def entries(
     """One window a document, its place in the corpus for both; every id is a token of its own."""
     keys = keys or [77 + place for place in places]
     return [
-        Entry(row, [str(i) for i in row], row, place, place, key, min_row, place)
+        Entry(
+            row, [str(i) for i in row], [*range(len(row))], row, place, place, key, min_row, place
+        )
         for row, place, key in zip(ids, places, keys, strict=True)
     ]
 
@@ -59,7 +61,9 @@ def tally_of(
     n = len(ids)
     shown = shown or [str(i) for i in ids]
     tally = LayerTally(len(pattern), n, 200, Limits(write=norms is not None))
-    batch = Batch.make([Entry(ids, shown, ids, 0, 0, 7, min_row, 0)], seed=0)
+    batch = Batch.make(
+        [Entry(ids, shown, oracle.words_of_texts(shown), ids, 0, 0, 7, min_row, 0)], seed=0
+    )
     weights = None if norms is None else torch.tensor(norms, dtype=torch.float32)[None]
     values = torch.tensor(pattern, dtype=torch.float32)[None]
     tally.add(values, torch.arange(1, n + 1)[None], batch, weights)
@@ -93,7 +97,9 @@ class TestSums:
         shown = [SHOWN[i] for i in draw.integers(0, len(SHOWN), n)]
         pattern = random_heads(draw, 3, n)
         tally = tally_of(pattern, ids, shown, min_row=min_row)
-        batch = Batch.make([Entry(ids, shown, ids, 0, 0, 7, min_row, 0)], seed=0)
+        batch = Batch.make(
+            [Entry(ids, shown, oracle.words_of_texts(shown), ids, 0, 0, 7, min_row, 0)], seed=0
+        )
         told, checked = sums_of(tally), 0
         for name, metric in metrics().items():
             if metric.kind in ("rows", "pairs", "offsets"):
@@ -101,10 +107,10 @@ class TestSums:
                 wanted = each[0, :, min_row:].double().sum(-1).numpy()
                 np.testing.assert_allclose(told[name], wanted, rtol=1e-5, atol=1e-4)
                 checked += 1
-        assert checked == len(ROW_METRICS)
+        assert checked == len(ROW_METRICS) + 1  # and separator, which no window here has
 
     def test_metrics_that_are_no_mean_over_rows_say_so(self) -> None:
-        batch = Batch.make([Entry([1], ["a"], [1], 0, 0, 7, 0, 0)], seed=0)
+        batch = Batch.make([Entry([1], ["a"], [0], [1], 0, 0, 7, 0, 0)], seed=0)
         for name in ("spread", "entropy_share", "prefix_matching", "induction_random"):
             with pytest.raises(ValueError, match=name):
                 of_rows(metrics()[name], torch.ones(1, 1, 1, 1), batch.context)
@@ -117,7 +123,9 @@ class TestSums:
         shown = [SHOWN[i] for i in draw.integers(0, len(SHOWN), n)]
         pattern, norms = random_heads(draw, heads, n), draw.random((heads, n)) * 3
         got = values(tally_of(pattern, ids, shown, norms, min_row=4))
-        text = oracle.Text(0, ids, pattern[None], None, shown, norms[None])
+        text = oracle.Text(
+            0, ids, pattern[None], None, shown, norms[None], words=oracle.words_of_texts(shown)
+        )
         for head in range(heads):
             wanted = oracle.head_numbers([text], 0, head, 4)
             for name, of_head in got.items():

@@ -25,7 +25,9 @@ def budget(heads: Mapping[str, Mapping[str, float]], titles: Mapping[str, str]) 
 
     figure = go.Figure()
     for i, (name, title) in enumerate(titles.items()):
-        shares = [parts[name] for parts in heads.values()]
+        if not any(name in parts for parts in heads.values()):
+            continue
+        shares = [parts.get(name, 0.0) for parts in heads.values()]
         figure.add_bar(
             x=shares,
             y=list(heads) if len(heads) > 1 else [""],

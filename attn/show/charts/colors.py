@@ -19,7 +19,9 @@ MAKO = (
 )
 
 
-PARTS = ("#8a94a6", "#4c6ef5", "#15aabf", "#fab005", "#f76707", "#be4bdb", "#adb5bd")
+PARTS = (
+    "#8a94a6", "#4c6ef5", "#15aabf", "#5c6b80", "#fab005", "#f76707", "#be4bdb", "#adb5bd",
+)  # fmt: skip
 """The parts of a budget, sink first: apart in lightness as well as in hue."""
 
 

@@ -180,9 +180,11 @@ def _row(index: Index, example: Example, window: Window, side: Side) -> None:
     try:
         if same_words(index, side.index):
             ids, texts, places = window.ids, window.texts, [example.dst, example.src]
+            names, kinds = window.names, window.kinds
         else:
-            tokens = encode(theirs, "".join(window.texts[first:]))
+            tokens = encode(theirs, window.text)
             ids, texts = tuple(int(i) for i in tokens.ids), tokens.texts
+            names, kinds = tokens.names, tokens.kinds
             skip = int(theirs.bos)
             found = [
                 same_place(window.texts[first:], texts[skip:], place - first)
@@ -201,10 +203,12 @@ def _row(index: Index, example: Example, window: Window, side: Side) -> None:
     dst, src = places
     row = layer.patterns[side.head.head, dst].astype(np.float32)
     seen = replace(
-        example, head=side.head, dst=dst, src=src, token=texts[src], row=row, write=None,
-        attention=float(row[src]), multiple=float(row[src]) * int(layer.visible[dst]),
+        example, head=side.head, dst=dst, src=src, token=texts[src] or names[src], row=row,
+        write=None, attention=float(row[src]), multiple=float(row[src]) * int(layer.visible[dst]),
     )  # fmt: skip
-    example_row(side.index, seen, replace(window, texts=texts, ids=ids), side.name)
+    example_row(
+        side.index, seen, replace(window, texts=texts, ids=ids, names=names, kinds=kinds), side.name
+    )
 
 
 def same_words(one: Index, other: Index) -> bool:
@@ -229,7 +233,7 @@ def patterns(view: View, sides: list[Side], text: str) -> None:
                 figure = charts.pattern(
                     read.layer.patterns[side.head.head],
                     read.layer.visible,
-                    read.tokens.texts,
+                    read.tokens.labels,
                     hide_first=hide,
                     bidirectional=side.index.manifest.bidirectional,
                     scale=st.session_state["scale"],
@@ -237,8 +241,8 @@ def patterns(view: View, sides: list[Side], text: str) -> None:
                 )
                 name = f"{side.index.name}.{side.head}.attention"
                 downloads.figure(figure, f"pattern {side.name}", name)
-    texts = found[0][1].tokens.texts
-    if any(read.tokens.texts != texts for _, read in found):
+    texts = found[0][1].tokens.labels
+    if any(read.tokens.labels != texts for _, read in found):
         st.caption("The models cut this text into different tokens: no cell answers to another.")
         return
     some = cells(len(texts), bidirectional=view.index.manifest.bidirectional)

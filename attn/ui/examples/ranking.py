@@ -163,6 +163,7 @@ def show(view: View, more: More) -> tuple[Example, ...]:
         say_nothing_found(view.index, view.head, ranking)
         return ()
     st.markdown(headline(ranking))
+    taken_note(view.index)
     show_legend()
     shown_rows = examples_on_page(ranking)
     for rank, example in enumerate(shown_rows, int(st.session_state["first"])):
@@ -171,9 +172,18 @@ def show(view: View, more: More) -> tuple[Example, ...]:
     return shown_rows
 
 
+def taken_note(index: Index) -> None:
+    """Say which tokens the filters take, where their text does not say it."""
+    for name in ("token", "to"):
+        text = st.session_state[name]
+        if text and (sentence := index.taken(text, regex=st.session_state["regex"])):
+            st.caption(plain(sentence))
+
+
 def show_bands(view: View, more: More) -> tuple[Example, ...]:
     """Show rows of each band of attention, the strongest band first. Returns those shown."""
     shown_rows: list[Example] = []
+    taken_note(view.index)
     show_legend()
     for name, ranking in asked_bands(view.index, view.head):
         st.subheader(name, anchor=False)

@@ -13,7 +13,7 @@ from attn.ui.sidebar import View
 
 def edit_button(view: View, window: Window, place: str) -> None:
     """A button that opens an example's text on the Prompt page, where it can be edited."""
-    text = "".join(window.texts[int(view.index.manifest.bos) :])
+    text = window.text
     if st.button(
         "Edit",
         key=f"edit {place}",
@@ -37,7 +37,7 @@ def show(view: View, read: Read) -> None:
     before = str(st.session_state["before"])
     st.subheader("As a heat map", anchor=False)
     if not before:
-        heat_map(view.index, view.head, read.tokens.texts, read.layer)
+        heat_map(view.index, view.head, read.tokens.labels, read.layer)
         return
     with st.container(horizontal=True, vertical_alignment="center"):
         unchanged = before == st.session_state["text"]
@@ -49,15 +49,15 @@ def show(view: View, read: Read) -> None:
         st.button("Forget the text before", icon=":material/close:", on_click=_forget)
     old = read if unchanged else read_text(view.index, view.head, before)
     if unchanged or old is None:
-        heat_map(view.index, view.head, read.tokens.texts, read.layer)
+        heat_map(view.index, view.head, read.tokens.labels, read.layer)
         return
     left, right = st.columns(2)
     with left:
         st.markdown(f"**Before**  \n{plain(_short(before))}")
-        heat_map(view.index, view.head, old.tokens.texts, old.layer, key="heat_map_before")
+        heat_map(view.index, view.head, old.tokens.labels, old.layer, key="heat_map_before")
     with right:
         st.markdown(f"**Now**  \n{plain(_short(st.session_state['text']))}")
-        heat_map(view.index, view.head, read.tokens.texts, read.layer)
+        heat_map(view.index, view.head, read.tokens.labels, read.layer)
 
 
 def _forget() -> None:

@@ -90,7 +90,7 @@ def show_document(index: Index, window: Window, example: Example) -> None:
         fail(str(error))
         return
     token_view(
-        window.texts,
+        window,
         layer,
         example.head,
         bidirectional=manifest.bidirectional,
@@ -104,7 +104,7 @@ def show_document(index: Index, window: Window, example: Example) -> None:
             "Window around the pair", key="near", help=NEAR_HELP, persist_state="session"
         )
     pair = (example.dst, example.src)
-    heat_map(index, example.head, window.texts, layer, pair, around=_window(pair, window, near))
+    heat_map(index, example.head, window.labels, layer, pair, around=_window(pair, window, near))
 
 
 def _window(pair: tuple[int, int], window: Window, near: bool) -> tuple[int, int] | None:
@@ -165,7 +165,7 @@ def text_view(index: Index, head: HeadId, read: Read) -> list[tuple[int, int]]:
         state["pairs"] = write_pairs(kept if pair in chosen else [*chosen, pair])
 
     token_view(
-        read.tokens.texts,
+        read.tokens,
         read.layer,
         head,
         bidirectional=two_way,

@@ -113,7 +113,7 @@ class View {
 
   write(marks) {
     this.written = marks
-    const { plain, visible_texts: visible, bos } = this.data
+    const { plain, visible_texts: visible, kinds, notes } = this.data
     if (this.spans.length !== plain.length) {
       this.spans = plain.map((_, i) => {
         const span = make("span")
@@ -126,8 +126,12 @@ class View {
     }
     this.spans.forEach((span, i) => {
       span.textContent = marks ? visible[i] + (plain[i].endsWith("\n") ? "\n" : "") : plain[i]
-      span.setAttribute("aria-label", `${i} ${visible[i]}`)
-      span.classList.toggle("first", bos && i === 0)
+      span.setAttribute("aria-label", `${i} ${visible[i]}${notes[i] ? `, ${notes[i]}` : ""}`)
+      if (notes[i]) span.title = notes[i]
+      else span.removeAttribute("title")
+      span.classList.toggle("first", kinds[i] === "special")
+      span.classList.toggle("unknown", kinds[i] === "unknown")
+      span.classList.toggle("part", plain[i] === "")
     })
   }
 

@@ -15,7 +15,8 @@ import numpy as np
 import streamlit as st
 
 from attn.formatting import shown
-from attn.heads import HeadId
+from attn.heads import HeadId, Tokens, Window
+from attn.show.token_html import explained
 from attn.ui.components import base64_of
 from attn.ui.library import LayerReading
 from attn.ui.sidebar import select
@@ -63,7 +64,7 @@ def packed(patterns: np.ndarray, *, causal: bool) -> np.ndarray:
 
 
 def token_view(
-    texts: tuple[str, ...],
+    tokens: Tokens | Window,
     layer: LayerReading,
     head: HeadId,
     *,
@@ -75,11 +76,13 @@ def token_view(
 ) -> None:
     """Draw the view of one head on one text.
 
-    ``texts`` (position,); ``layer`` the reading of the head's layer; ``held`` the token whose
+    ``tokens`` of the text; ``layer`` the reading of the head's layer; ``held`` the token whose
     looks stay, -1 for none; ``pairs`` (destination, source) that are marked; ``on_pair`` what a
     click on a second token calls, none where a click always holds.
     """
-    key, causal = "token_view", not bidirectional
+    key, causal, texts = "token_view", not bidirectional, tokens.texts
+    n = len(texts)
+    names, kinds = tokens.names or texts, tokens.kinds or ("",) * n
     cells = packed(layer.patterns, causal=causal)
     all_heads = cells.nbytes <= MOST_BYTES
     start = 0 if all_heads else head.head
@@ -106,7 +109,9 @@ def token_view(
         data={
             "id": digest.hexdigest(),
             "plain": [plain_text(text) for text in texts],
-            "visible_texts": [shown(text) for text in texts],
+            "visible_texts": [shown(text) for text in tokens.labels],
+            "kinds": ["special" if bos and not i else kinds[i] for i in range(n)],
+            "notes": [explained(*one) for one in zip(texts, names, kinds, strict=True)],
             "visible": [int(n) for n in layer.visible],
             "names": [str(HeadId(head.layer, number)) for number in range(len(cells))],
             "head": head.head,

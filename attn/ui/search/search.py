@@ -118,7 +118,7 @@ def by_pattern(view: View, read: Read) -> None:
     else:
         cells = search.template(name, read.tokens)
     board(
-        read.tokens.texts,
+        read.tokens.labels,
         read.layer.patterns[view.head.head],
         cells,
         bidirectional=two_way,
@@ -218,7 +218,7 @@ def _button(view: View, one: TokenAnswer | CellsAnswer, by: str) -> None:
 def _marked(tokens: Tokens, cells: np.ndarray) -> None:
     """Say in words which pairs were asked for."""
     some = np.argwhere(cells)[:8]
-    named = [f"{shown(tokens.texts[dst])} → {shown(tokens.texts[src])}" for dst, src in some]
+    named = [f"{shown(tokens.labels[dst])} → {shown(tokens.labels[src])}" for dst, src in some]
     more = int(cells.sum()) - len(some)
     st.caption(plain("The pairs: " + ", ".join(named) + (f", and {more:,} more" if more else "")))
 
