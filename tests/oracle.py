@@ -180,6 +180,11 @@ def words_of(tokenizer: Any, line: str) -> list[int]:
         line, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
     )
     spans, own = told["offset_mapping"], told.word_ids(0)
+    spans = [  # a space mark that stands for no space covers nothing
+        (end, end) if set(name) == {"▁"} and " " not in line[start:end] else (start, end)
+        for (start, end), name in zip(spans, told.tokens(), strict=True)
+    ]
+    spans = [(0, 0) if i == 0 and a == b else (a, b) for i, (a, b) in enumerate(spans)]
     words: list[int] = []
     for i, (start, end) in enumerate(spans):
         if i and start < spans[i - 1][1] and start < end:  # pieces of one character

@@ -149,7 +149,7 @@ def encode(tokenizer: Any, text: str, limit: int | None = None) -> Encoding:
     for entry, (start, end), number in zip(
         tokenizer.convert_ids_to_tokens(ids), spans, numbers, strict=True
     ):
-        if not entry.strip(SPACE_MARK) and entry and not any(map(str.isspace, text[start:end])):
+        if entry and not entry.strip(SPACE_MARK) and " " not in text[start:end]:
             end = start  # a space that SentencePiece puts before a text, where there is none
         overlaps = start < min(shown, end)
         meets = overlaps or (start == shown and 0 < start < end and _go_together(text, start))

@@ -57,7 +57,7 @@ class Described(NamedTuple):
     kind: str
 
 
-TEXTS = 40
+TEXTS = 400
 """Texts that are kept of a token that covers different ones, the first in order."""
 
 

@@ -128,25 +128,6 @@ def _reason(name: str, error: Exception) -> str:
     return f"Model {name!r} cannot be loaded ({first}): choose another model or revision."
 
 
-def special_ids(tokenizer: Any, bidirectional: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The special tokens that go before and after a text.
-
-    A causal model gets the BOS, if its tokenizer has one. One that reads in both directions gets
-    what the tokenizer's own template puts around a text, as it was trained with, or [CLS] and [SEP]
-    where the template is missing.
-    """
-    if not bidirectional:
-        bos = tokenizer.bos_token_id
-        return ((), ()) if bos is None else ((int(bos),), ())
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
-    for start in range(len(whole) - len(bare) + 1 if len(whole) > len(bare) else 0):
-        if whole[start : start + len(bare)] == bare:
-            return tuple(whole[:start]), tuple(whole[start + len(bare) :])
-    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
-    return ((), ()) if cls is None else ((int(cls),), () if sep is None else (int(sep),))
-
-
 def context_length(hf: Any, tokenizer: Any) -> int:
     """The longest sequence that the model takes, in tokens."""
     config = hf.config.get_text_config()

