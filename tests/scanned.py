@@ -126,7 +126,10 @@ def scanned(
 def name_of(tokenizer: Any, token: int) -> str:
     """A byte-level token as its bytes read, those of a part of a character as ``\\xe0``."""
     alphabet = {char: byte for byte, char in bytes_to_unicode().items()}
-    raw = bytes(alphabet[char] for char in tokenizer.convert_ids_to_tokens(token))
+    entry = tokenizer.convert_ids_to_tokens(int(token))
+    if token in tokenizer.all_special_ids:
+        return str(entry)
+    raw = bytes(alphabet[char] for char in entry)
     return raw.decode("utf-8", "backslashreplace")
 
 

@@ -21,11 +21,16 @@ from attn.errors import AttnError, CorpusError, HeadError, ModelError, NoServer,
 from attn.notebook import AttentionData, Multiple
 from tests import architectures
 from tests.conftest import DOCUMENTS, Tiny, plain_model
+from tests.scanned import name_of
 
 TEXTS = (*DOCUMENTS, "<script>alert(1)</script> & 'the' <b>cat</b> sat on the <b>mat</b> again")
 FIRST, LONGEST = 4, 24
 HEADS = [(0, 0), (0, 3), (1, 1), (1, 2)]
 NEAR = 1e-4
+
+
+Encoded = tuple[list[int], Sequence[str], Sequence[str]]
+"""The ids of a text, what each token covers, and what it is called."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,12 @@ class Pair:
 
 
 def brute_force(
-    plain: Any, encoded: Sequence[tuple[list[int], Sequence[str]]], layer: int, head: int,
+    plain: Any, encoded: Sequence[Encoded], layer: int, head: int,
     *, first: int, skip: bool,
 ) -> list[Pair]:  # fmt: skip
     """All pairs above average of a head, the highest multiple first, by loops alone."""
     pairs = []
-    for text, (ids, words) in enumerate(encoded):
+    for text, (ids, words, names) in enumerate(encoded):
         if len(ids) < 2:
             continue
         with torch.no_grad():
@@ -57,7 +62,8 @@ def brute_force(
                 multiple = float(row[src]) / (1 / (dst + 1))
                 if multiple > 1:
                     seen = tuple(words[: dst + 1])
-                    pairs.append(Pair((text, dst, src), words[src], multiple, seen, row))
+                    token = words[src] or names[src]
+                    pairs.append(Pair((text, dst, src), token, multiple, seen, row))
     return sorted(pairs, key=lambda pair: (-pair.multiple, pair.place))
 
 
@@ -78,13 +84,14 @@ def check(rows: list[Multiple], wanted: Sequence[Pair], among: Sequence[Pair]) -
         assert any(np.allclose(pattern, pair.row, atol=6e-4) for pair in same)
 
 
-def encode(tiny: Tiny, texts: Sequence[str] = TEXTS) -> list[tuple[list[int], list[str]]]:
+def encode(tiny: Tiny, texts: Sequence[str] = TEXTS) -> list[Encoded]:
     bos = tiny.session.has_bos
     first = [tiny.session.tokenizer.bos_token] if bos else []
     found = []
     for text in texts:
-        words = [*first, *tiny.session.encode(text, bos=False).texts]
-        found.append((tiny.ids(text, bos, LONGEST), words[:LONGEST]))
+        words = tiny.session.encode(text, limit=LONGEST).texts
+        names = [*first, *(name_of(tiny.session.tokenizer, token) for token in tiny.ids(text))]
+        found.append((tiny.ids(text, bos, LONGEST), words, names))
     return found
 
 
@@ -377,7 +384,8 @@ def test_the_built_in_model(session: Any, builtin: Path) -> None:
     encoded = []
     for text in texts:
         tokens = session.encode(text, limit=30)
-        encoded.append((tokens.ids.tolist(), tokens.texts))
+        names = [name_of(session.tokenizer, token) for token in tokens.ids]
+        encoded.append((tokens.ids.tolist(), tokens.texts, names))
     data = AttentionData(session, texts)
     for layer, head in [(3, 4), (18, 6)]:
         pairs = brute_force(plain, encoded, layer, head, first=10, skip=True)

@@ -14,12 +14,12 @@ WORDS = {
     ),
     "multiple": "`a × visible(dst)`: how many times the row's average this source got",
     "sink": (
-        "the first position, where heads rest. It is left out of the rankings, and its mass "
-        "is reported"
+        "the first position, where heads rest. It is left out of the rankings, as are the special "
+        "tokens that end an encoder's windows, and its mass is reported"
     ),
     "above average": (
         "a pair with multiple over 1, in a row from `min_row` on (10 unless the scan said "
-        "otherwise), its source not the first position"
+        "otherwise), its source neither the first position nor a special token"
     ),
     "write": (
         "`a × ‖v_src · W_O‖`: attention weighted by the length of what the source's value "
@@ -27,7 +27,7 @@ WORDS = {
     ),
     "budget": (
         "all attention of a head, cut into parts that do not overlap: first position, self, "
-        "previous token, earlier same token, induction, punctuation and line ends, the rest; "
+        "previous token, special tokens (in encoders), earlier same token, induction, punctuation and line ends, the rest; "
         "a pair counts in the first that claims it"
     ),
     "lift": (

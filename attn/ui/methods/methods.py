@@ -84,7 +84,33 @@ RANKINGS = """
   have fewer, down to none where windows do not overlap; the index then says so.
 - **Samples** are drawn by a document's place in the corpus, so copies of a text are drawn one by
   one and hold their share of a sample, no more.
-- **Token tables** count every row of the corpus; the first position is left out of them.
+- **Token tables** count every row of the corpus; the first position, and special tokens at the
+  end, are left out of them.
+"""
+
+TOKENS = """
+What a token covers, its word and its name are what the tokenizer says: its offsets, its words, its
+vocabulary.
+
+- **Texts** of tokens, joined, are the text. A space that a tokenizer drops goes to the token after
+  it. Where several tokens make one character, the first wears it; the others are narrow cells that
+  can be pointed at, with their bytes on hover. Only a piece that is cut off from the rest of its
+  character shows its bytes, like `\\xe0`.
+- A **token** is an id of the vocabulary: what the model saw. An uncased model has one for `the`,
+  `The` and `THE`; one piece of bytes begins many characters. A filter takes a token as it reads or
+  as the vocabulary writes it (`Ġthe`, `▁the`, `##s`), and the page says which tokens that are.
+- **Unknown tokens** show the text that stands there, underlined: the model reads the same unknown
+  token for all of it. *Same token* and *induction* compare what the model reads, so two unknown
+  words count as copies of each other.
+- **Words** end where the tokenizer's own do, and where letters, digits and the marks on them end. A
+  number is one word, however many tokens it has.
+- **Special tokens**: a causal model's windows begin with its BOS, where it has one. An encoder's
+  have what its tokenizer puts around a text, as [CLS] and [SEP]. Like the first position, those at
+  the end are where heads rest: they are in no ranking, their rows do not count, and their share is
+  a part of the budget and the metric *Separator*.
+- **Sentences** end with `. ! ? … 。 ！ ？ । ؟` and their like, with the quotes and brackets that
+  close after them, or with a line. A full stop inside a number ends none, and special tokens are in
+  no sentence.
 """
 
 
@@ -114,6 +140,7 @@ def worked_example() -> str:
 SECTIONS = (
     ("A worked example", worked_example()),
     ("From the weights", circuits.METHODS),
+    ("Tokens, words, sentences", TOKENS),
     ("Rankings", RANKINGS),
     ("Searching for heads", search.METHODS),
     ("How descriptions are scored", describe.METHODS),
