@@ -27,8 +27,8 @@ WORDS = {
     ),
     "budget": (
         "all attention of a head, cut into parts that do not overlap: first position, self, "
-        "previous token, special tokens (in encoders), earlier same token, induction, punctuation and line ends, the rest; "
-        "a pair counts in the first that claims it"
+        "previous token, special tokens (in encoders), earlier same token, induction, punctuation "
+        "and line ends, the rest; a pair counts in the first that claims it"
     ),
     "lift": (
         "a source token's attention over what a head that spreads every row evenly would give it"
