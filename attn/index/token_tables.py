@@ -162,8 +162,9 @@ class TokenTables(IndexReader):
         for number in numbers[:_TOLD]:
             entry, texts = known["entry"][number], known["texts"][number]
             others = [f"“{shown(one)}”" for one in texts if one != known["text"][number]]
-            more = f", which covers {', '.join(others[:_TOLD])} too" if others else ""
-            told.append(f"“{shown(known['text'][number])}” (`{entry}` in the vocabulary{more})")
+            more = f"; covers {', '.join(others[:_TOLD])} too" if others else ""
+            named = f"“{shown(known['text'][number])}”"
+            told.append(f"{named} (in the vocabulary {shown(entry)}{more})")
         plain = len(numbers) == 1 and known["text"][numbers[0]] == text
         if not len(numbers) or (plain and list(known["texts"][numbers[0]]) == [text]):
             return ""

@@ -99,9 +99,13 @@ def check(
         others += [] if bridge is None else [(bridge[layer], "the Bridge's")]
         for other, whose in others:
             if not _close(reading.pattern, other, dtype):
+                remedy = "choose another model"
+                if dtype != "float32":  # too coarse, or too small for its numbers
+                    why = "is not finite in" if other.isnan().any() else "is rounded by"
+                    remedy = f"it {why} {dtype}, so use --dtype float32, or {remedy}"
                 raise ModelError(
                     f"The attention of {name} cannot be read correctly (layer {layer} differs from "
-                    f"{whose}): choose another model."
+                    f"{whose}): {remedy}."
                 )
         if not _as_counted(reading, forward):
             raise ModelError(

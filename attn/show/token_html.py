@@ -8,6 +8,8 @@ from __future__ import annotations
 import html
 import math
 import re
+import unicodedata
+from collections.abc import Sequence
 
 from attn.formatting import shown
 from attn.heads import Example, Window
@@ -101,6 +103,16 @@ def example_text(
     return f'<div class="attn-row">{_text(example, window, n, bos)}</div>'
 
 
+def direction(texts: Sequence[str], kinds: Sequence[str]) -> str:
+    """Which way a text runs: "rtl" or "ltr", by its first letter that has a direction."""
+    for i, text in enumerate(texts):
+        for char in "" if kinds and kinds[i] == "special" else text:
+            way = unicodedata.bidirectional(char)
+            if way in ("L", "R", "AL"):
+                return "ltr" if way == "L" else "rtl"
+    return "ltr"
+
+
 def explained(text: str, name: str, kind: str) -> str:
     """What there is to know of a token beside what it covers, empty for most."""
     if kind == "unknown" and text != name:
@@ -136,8 +148,9 @@ def _apart(example: Example) -> str:
 
 def _text(example: Example, window: Window, n: int, bos: bool) -> str:
     spans, texts = [_span(example, i, window, bos) for i in range(n)], window.texts[:n]
+    way = direction(window.texts, window.kinds)
     if len(texts) <= LONG:
-        return f'<p class="attn-text" dir="auto">{"".join(spans)}</p>'
+        return f'<p class="attn-text" dir="{way}">{"".join(spans)}</p>'
     keep = set()
     for place in (example.src, example.dst):
         keep |= set(range(max(0, place - NEAR), min(len(texts), place + NEAR + 1)))
@@ -148,9 +161,9 @@ def _text(example: Example, window: Window, n: int, bos: bool) -> str:
         last = i
     parts += [_cut(len(texts) - last - 1)] if last < len(texts) - 1 else []
     return (
-        f'<p class="attn-text" dir="auto">{"".join(parts)}</p><details><summary>'
+        f'<p class="attn-text" dir="{way}">{"".join(parts)}</p><details><summary>'
         f"All {len(texts)} tokens"
-        f'</summary><p class="attn-text" dir="auto">{"".join(spans)}</p></details>'
+        f'</summary><p class="attn-text" dir="{way}">{"".join(spans)}</p></details>'
     )
 
 

@@ -34,7 +34,7 @@ from tests.architectures import (
     save,
     written,
 )
-from tests.conftest import DOCUMENTS
+from tests.conftest import DOCUMENTS, Tiny, check_sentence, save_gpt2
 from tests.scanned import name_of
 
 CTX = 32  # of the scans, longer than any window
@@ -476,3 +476,41 @@ class TestRefusals:
         for name, what in interface.UNREADABLE.items():
             with pytest.raises(ModelError, match=f"some-model has {what}"):
                 interface.attend(module, x, x, x, None, **{name: torch.zeros(2)})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_what_a_dtype_cannot_hold_is_said(dtype: str, tmp_path: Path) -> None:
+    """float32 holds it, so that is the remedy."""
+
+    def louder(model: Any) -> None:
+        with torch.no_grad():
+            model.transformer.h[1].attn.c_attn.weight.mul_(100)
+
+    folder = save_gpt2(tmp_path / "model", louder)
+    with pytest.raises(ModelError, match="use --dtype float32, or choose another model"):
+        load_model(str(folder), device="cpu", dtype=dtype)
+    assert load_model(str(folder), device="cpu").n_layers == 2
+
+
+class TestVocabularies:
+    """A tokenizer and the embeddings that it was, or was not, trained with."""
+
+    def save(self, folder: Path, more: int) -> Path:
+        import transformers
+
+        save_gpt2(folder)
+        model = transformers.GPT2LMHeadModel.from_pretrained(folder)
+        model.resize_token_embeddings(model.config.vocab_size + more)
+        model.save_pretrained(folder)
+        return folder
+
+    def test_embeddings_to_spare_are_no_fault(self, tmp_path: Path, gpt2: Tiny) -> None:
+        session = load_model(str(self.save(tmp_path / "more", 6)), device="cpu")
+        ids = session.encode("the cat sat").ids
+        theirs = gpt2.session.pattern(ids, HeadId(1, 2))
+        torch.testing.assert_close(session.pattern(ids, HeadId(1, 2)), theirs)
+
+    def test_ids_without_an_embedding_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ModelError, match="ids up to 329, and the model embeddings of 320") as e:
+            load_model(str(self.save(tmp_path / "fewer", -10)), device="cpu")
+        check_sentence(e.value)

@@ -166,7 +166,7 @@ def test_a_filter_takes_a_token_as_the_vocabulary_writes_it(made: Made) -> None:
 
 def test_what_a_filter_takes_is_said(tmp_path: Path) -> None:
     made = Made("WordPiece", tmp_path)
-    assert made.index.taken("the").startswith("the is taken as 1 token: “the” (`the` in the")
+    assert made.index.taken("the").startswith("the is taken as 1 token: “the” (in the vocabulary")
     assert "“·The”" in made.index.taken("the") or "“The”" in made.index.taken("the")
     assert made.index.taken("猫").startswith("猫 is taken as 1 token: “[UNK]”")
     found = made.index.top(HEADS[0], 50, token="[UNK]")

@@ -113,6 +113,7 @@ class View {
 
   write(marks) {
     this.written = marks
+    this.text.dir = this.data.dir
     const { plain, visible_texts: visible, kinds, notes } = this.data
     if (this.spans.length !== plain.length) {
       this.spans = plain.map((_, i) => {

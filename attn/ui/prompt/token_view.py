@@ -16,7 +16,7 @@ import streamlit as st
 
 from attn.formatting import shown
 from attn.heads import HeadId, Tokens, Window
-from attn.show.token_html import explained
+from attn.show.token_html import direction, explained
 from attn.ui.components import base64_of
 from attn.ui.library import LayerReading
 from attn.ui.sidebar import select
@@ -37,7 +37,7 @@ _HTML = f"""<div class="view">
 <input type="range" min="0" step="1" aria-label="Head of this layer"> <b></b>
 </label>
 </div>
-<div class="text" dir="auto" role="group" aria-label="Tokens of the text"></div>
+<div class="text" role="group" aria-label="Tokens of the text"></div>
 <div class="told" role="status"></div>
 <p class="hint"></p>
 </div>"""
@@ -111,6 +111,7 @@ def token_view(
             "plain": [plain_text(text) for text in texts],
             "visible_texts": [shown(text) for text in tokens.labels],
             "kinds": ["special" if bos and not i else kinds[i] for i in range(n)],
+            "dir": direction(texts, kinds),
             "notes": [explained(*one) for one in zip(texts, names, kinds, strict=True)],
             "visible": [int(n) for n in layer.visible],
             "names": [str(HeadId(head.layer, number)) for number in range(len(cells))],
