@@ -152,16 +152,19 @@ def test_a_filter_takes_a_token_as_the_vocabulary_writes_it(made: Made) -> None:
     by_id: dict[int, list[Any]] = {}
     for pair in clear:
         by_id.setdefault(made.texts[pair.document].ids[pair.src], []).append(pair)
-    assert by_id
+    alone = 0
     for token, mine in by_id.items():
         entry = tokenizer.convert_ids_to_tokens(token)
         found = index.top(head, 10**4, token=entry)
         got = {oracle.key_of(example) for example in found.examples}
         best = {pair.key for pair in sorted(mine, key=lambda pair: -pair.multiple)[:10]}
-        assert best <= got, entry
         others = {made.texts[e.document].ids[e.src] for e in found.examples} - {token}
-        if others:  # its entry reads like another token: the answer says so
+        if others:  # it is what another token covers, so both are taken, and the answer says so
             assert "is taken as" in index.taken(entry)
+            continue
+        assert best <= got, entry
+        alone += 1
+    assert alone > 3
 
 
 def test_what_a_filter_takes_is_said(tmp_path: Path) -> None:
