@@ -79,8 +79,11 @@ class Tokens:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What to call each token by itself: what it covers, or its name where that is nothing."""
-        return labels(self.texts, self.names)
+        """What to call each token by itself: what it covers, or its name where that is nothing.
+
+        An unknown token has both: ``猫[UNK]``.
+        """
+        return labels(self.texts, self.names, self.kinds)
 
     @property
     def special(self) -> tuple[bool, ...]:
@@ -88,11 +91,14 @@ class Tokens:
         return tuple(kind == "special" for kind in self.kinds)
 
 
-def labels(texts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
-    """The texts, with a token's name where it covers nothing."""
-    if not names:
+def labels(texts: Sequence[str], names: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
+    """The texts, with a token's name where it covers nothing, and after it where it is unknown."""
+    if not names or not kinds:
         return tuple(texts)
-    return tuple(text or name for text, name in zip(texts, names, strict=True))
+    return tuple(
+        text + name if kind == "unknown" and text != name else text or name
+        for text, name, kind in zip(texts, names, kinds, strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,8 +176,11 @@ class Window:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What to call each token by itself: what it covers, or its name where that is nothing."""
-        return labels(self.texts, self.names)
+        """What to call each token by itself: what it covers, or its name where that is nothing.
+
+        An unknown token has both: ``猫[UNK]``.
+        """
+        return labels(self.texts, self.names, self.kinds)
 
 
 def examples_table(examples: Sequence[Example], title: str = "") -> str:

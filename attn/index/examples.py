@@ -207,7 +207,8 @@ class ExampleLists(TokenTables):
         for i, number in enumerate(pairs.token[: len(found)]):
             if self._varies[number]:  # what the token covers there, not what it is called
                 window = self.window(found[i].document, found[i].start)
-                found[i] = replace(found[i], token=window.labels[found[i].src])
+                src = found[i].src
+                found[i] = replace(found[i], token=window.texts[src] or window.names[src])
         copies = self._repeats.copies(pairs.document[:n])
         return tuple(
             replace(example, copies=int(more)) if more else example

@@ -179,6 +179,7 @@ def test_what_a_filter_takes_is_said(tmp_path: Path) -> None:
         window = made.index.window(example.document)
         assert window.kinds[example.src] == "unknown"
         assert example.token == window.texts[example.src]
+        assert window.labels[example.src] == f"{example.token}[UNK]"
 
 
 def test_without_special_tokens(tmp_path: Path) -> None:
