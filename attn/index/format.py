@@ -32,11 +32,13 @@ list of one pair a document has one a text, and repeats.parquet says which docum
 windows of encoders have their special tokens; numbers of the weights have the norms folded in.
 """
 
-_FOUR = "its words, its texts and its numbers of the weights were read otherwise, so "
+_WORDS_AND_WEIGHTS = (
+    "its words, the texts of its tokens and its numbers of the weights were read otherwise"
+)
 AFFECTED: dict[object, str] = {
-    3: "its samples draw copies of a document together, and it counts the rows of long documents "
-    "once for each window, so ",
-    4: _FOUR,
+    3: f"{_WORDS_AND_WEIGHTS}, its samples draw copies of a document together, and it counts the "
+    "rows of long documents once for each window, so ",
+    4: f"{_WORDS_AND_WEIGHTS}, so ",
 }
 """Older format → what is wrong in such an index, for the sentence that refuses it."""
 

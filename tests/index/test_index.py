@@ -155,6 +155,18 @@ class TestOpen:
         with pytest.raises(IndexDamaged, match=name):
             Index.open(copy)
 
+    @pytest.mark.parametrize(
+        ("version", "told"), [(3, "copies of a document together"), (4, "numbers of the weights")]
+    )
+    def test_an_older_index_says_what_in_it_is_affected(
+        self, copy: Path, version: int, told: str
+    ) -> None:
+        change_manifest(copy, format=version)
+        with pytest.raises(IndexMismatch, match=told) as caught:
+            Index.open(copy)
+        assert str(caught.value).endswith("so scan again.")
+        check_sentence(caught.value)
+
     def test_no_file_outside_the_folder_is_believed(self, copy: Path) -> None:
         files = json.loads((copy / "manifest.json").read_text())["files"]
         assert all(not name.startswith(("/", "..")) for name in files)
