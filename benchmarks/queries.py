@@ -31,7 +31,7 @@ def write(folder: Path) -> Path:
     """The synthetic index."""
     import torch
 
-    from attn.index.documents import DocumentWriter, Record, read_vocabulary
+    from attn.index.documents import Described, DocumentWriter, Record, read_vocabulary
     from attn.index.manifest import derived_values
     from attn.index.measured import Measured
     from attn.measure.budget import PARTS
@@ -46,11 +46,12 @@ def write(folder: Path) -> Path:
     names = [f" token{i}" for i in range(TOKENS)]
     chances = 1 / (np.arange(TOKENS) + 3.0)
     chances /= chances.sum()
-    writer = DocumentWriter(folder, 10, 0)
+    writer = DocumentWriter(folder, 10, 0, 0, lambda i: Described(names[i], names[i], ""))
     for place in range(DOCUMENTS):
         ids = draw.choice(TOKENS, WIDTH, p=chances)
         texts = [names[i] for i in ids]
-        writer.add(Record(place, 0, f"{place:016x}", f"row {place}", False, ids.tolist(), texts))
+        made = (f"{place:016x}", f"row {place}", False, ids.tolist(), texts, [*range(WIDTH)])
+        writer.add(Record(place, 0, *made))
     writer.close()
     known, limits = len(read_vocabulary(folder)), Limits()
 
@@ -115,7 +116,8 @@ def write(folder: Path) -> Path:
         "n_layers": LAYERS, "n_heads": HEADS, "bidirectional": False, "without_attention": (),
         "ctx": WIDTH, "bos": False, "min_row": 10, "top": limits.top, "sample": limits.sample,
         "seed": 0, "skip_first": True, "band": limits.band, "per_token": limits.per_token,
-        "write": False, "all_windows": False, "stride": WIDTH, "shard": 64, "corpus": "synthetic",
+        "write": False, "all_windows": False, "stride": WIDTH, "shard": 64, "suffix": 0,
+        "corpus": "synthetic",
         "skip": 0, "docs": None, "short": 0, "notices": (),
     }  # fmt: skip
     held = Measured.now()

@@ -31,24 +31,24 @@ def batches(session: ModelSession, ctx: int, count: int) -> tuple[list[list[Entr
     """``count`` batches of full windows of the sample's text, end to end, and its vocabulary."""
     ids: list[int] = []
     texts: list[str] = []
+    words: list[int] = []
     for document in load_corpus("sample"):
         tokens = session.encode(document.text, False)
         ids += tokens.ids.tolist()
         texts += tokens.texts
-    numbers = {text: i for i, text in enumerate(sorted({*texts, "BOS"}))}
-    size, step = BATCH_TOKENS // ctx, ctx - 1
+        words += [word + 1 + max(words, default=-1) for word in tokens.words]
     assert session.bos_id is not None
+    numbers = {token: i for i, token in enumerate(sorted({*ids, session.bos_id}))}
+    size, step = BATCH_TOKENS // ctx, ctx - 1
     made = []
     for i in range(count):
         entries = []
         for k in range(i * size, (i + 1) * size):
             start = k * step % (len(ids) - step)
             some = slice(start, start + step)
-            shown = ["BOS", *texts[some]]
-            tokens = [numbers[text] for text in shown]
-            entries.append(
-                Entry([session.bos_id, *ids[some]], shown, tokens, k, k, 7919 * k, 10, k)
-            )
+            own, shown = [session.bos_id, *ids[some]], ["BOS", *texts[some]]
+            numbered = [numbers[token] for token in own]
+            entries.append(Entry(own, shown, [-1, *words[some]], numbered, k, k, 7919 * k, 10, k))
         made.append(entries)
     return made, len(numbers)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -135,25 +136,27 @@ class TokenTables(IndexReader):
         Those whose name, whose entry in the vocabulary, or one of whose texts in the corpus it is,
         or in which, of those, the expression finds something.
         """
-        means: Callable[[str], object]
-        if regex:
-            try:
-                means = re.compile(text).search
-            except re.error as error:
-                raise QueryError(f"{text!r} is not a regular expression: {error}.") from error
-        else:
-            means = text.__eq__
-        known = self._vocabulary
-        return np.array(
-            [
-                i
-                for i, (entry, name, texts) in enumerate(
-                    zip(known["entry"], known["text"], known["texts"], strict=True)
-                )
-                if any(means(one) for one in (entry, name, *texts))
-            ],
-            np.int64,
-        )
+        if not regex:
+            return np.array(self._spelled.get(text, []), np.int64)
+        try:
+            rule = re.compile(text)
+        except re.error as error:
+            raise QueryError(f"{text!r} is not a regular expression: {error}.") from error
+        found = {
+            i for spelling, numbers in self._spelled.items() if rule.search(spelling)
+            for i in numbers
+        }  # fmt: skip
+        return np.array(sorted(found), np.int64)
+
+    @cached_property
+    def _spelled(self) -> dict[str, list[int]]:
+        """Every name, entry and text → the numbers of the tokens that it may mean, rising."""
+        known, found = self._vocabulary, dict[str, list[int]]()
+        rows = zip(known["entry"], known["text"], known["texts"], strict=True)
+        for i, (entry, name, texts) in enumerate(rows):
+            for spelling in {entry, name, *texts}:
+                found.setdefault(spelling, []).append(i)
+        return found
 
     def taken(self, text: str, *, regex: bool = False) -> str:
         """Which tokens a filter takes, as a sentence; empty where it is one of just that text."""
