@@ -20,6 +20,7 @@ from attn.heads import HeadId
 from attn.index.index import Index
 
 _AGAINST_CIRCLES = 0.5
+_ONE_SENTENCE = 100  # tokens that one sentence needs at most; small models do not end by themselves
 
 KINDS = {"ranked": "strong", "band": "weaker", "rest": "at rest"}
 
@@ -134,10 +135,9 @@ def _describe(
     budget: Budget,
 ) -> Description:
     prompt, options = drafted.prompt, drafted.options
-    request = Request(
-        prompt.system, prompt.user, options.longest, frequency_penalty=_AGAINST_CIRCLES
-    )
-    with budget.room(prompt.tokens + options.longest) as spent:
+    longest = min(options.longest, _ONE_SENTENCE) if options.brief else options.longest
+    request = Request(prompt.system, prompt.user, longest, frequency_penalty=_AGAINST_CIRCLES)
+    with budget.room(prompt.tokens + longest) as spent:
         answer = model.complete(request, on_text, stop)
         spent(answer.usage)
     text = answer.text.strip()
@@ -145,7 +145,7 @@ def _describe(
         text = whole_sentences(text)
     if not text:
         raise AnswerCut(
-            f"The model wrote no whole sentence in {options.longest} tokens: choose a larger "
+            f"The model wrote no whole sentence in {longest} tokens: choose a larger "
             f"model, or show it fewer examples."
         )
     return Description(
