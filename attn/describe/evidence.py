@@ -43,6 +43,11 @@ class Passage:
         start = [self.example.start] if self.example.start else []
         return self.index.window(self.example.document, *start)
 
+    def special(self, src: int) -> bool:
+        """Whether a source stands for no text."""
+        kinds = self.window.kinds
+        return bool(kinds) and kinds[src] == "special"
+
     @property
     def place(self) -> tuple[str, int, int, int]:
         """Where it is: document id, first position of the window, destination, source."""
@@ -135,11 +140,13 @@ def _above(passage: Passage) -> list[Passage]:
     """Every pair above average of a whole row, the first position left out where it is skipped."""
     example, row, visible = passage.example, passage.example.row, passage.visible
     assert row is not None
-    found = []
-    for src in range(int(passage.index.manifest.skip_first), len(row)):
+    found, manifest = [], passage.index.manifest
+    for src in range(int(manifest.skip_first), len(row)):
+        if manifest.skip_first and passage.special(src):
+            continue
         attention = float(row[src])
         if attention * visible > 1:
-            pair = replace(example, src=src, token=passage.window.texts[src],
+            pair = replace(example, src=src, token=passage.window.labels[src],
                            multiple=attention * visible, attention=attention)  # fmt: skip
             found.append(Passage("band", pair, passage.document_id, passage.index))
     return found
@@ -167,14 +174,17 @@ def _band(attention: float) -> int:
 
 
 def _mass(rows: Iterable[Passage]) -> dict[str, float]:
-    """Source token's text → attention that such tokens get in these rows, the first left out."""
+    """Source token's text → attention that such tokens get in these rows.
+
+    The first position and special tokens are left out.
+    """
     table: dict[str, float] = {}
     for passage in rows:
         row = passage.example.row
-        for text, share in zip(
-            passage.window.texts[1:], () if row is None else row[1:], strict=False
-        ):
-            table[text] = table.get(text, 0.0) + float(share)
+        for src, share in enumerate(() if row is None else row):
+            if src and not passage.special(src):
+                label = passage.window.labels[src]
+                table[label] = table.get(label, 0.0) + float(share)
     return table
 
 
@@ -240,5 +250,5 @@ def _rows(index: Index, head: HeadId, seed: int, testing: bool) -> list[Passage]
 
 
 def source_mass(index: Index, head: HeadId) -> dict[str, float]:
-    """Source token's text → attention that the head gives to such tokens."""
+    """What source tokens are called → attention that the head gives to such tokens."""
     return {row.token: row.mass for row in index.sources(head)}

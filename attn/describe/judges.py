@@ -67,7 +67,7 @@ class Coin:
 
 
 Rate = Callable[[Sequence[str], int, int], float]
-"""(texts, destination, source) → how much a rule expects the head to attend there."""
+"""(tokens by name, destination, source) → how much a rule expects the head to attend there."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +79,11 @@ class Rule:
 
     def pairs(self, questions: Sequence[PairQuestion]) -> list[Belief]:
         """The rule's rates."""
-        return [self.rate(q.texts, q.dst, q.src) for q in questions]
+        return [self.rate(q.tokens, q.dst, q.src) for q in questions]
 
     def picks(self, questions: Sequence[PickQuestion]) -> list[Weights]:
         """The rule's rates."""
-        return [tuple(self.rate(q.texts, q.dst, src) for src in q.sources) for q in questions]
+        return [tuple(self.rate(q.tokens, q.dst, src) for src in q.sources) for q in questions]
 
 
 def previous(texts: Sequence[str], dst: int, src: int) -> float:

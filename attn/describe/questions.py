@@ -30,7 +30,7 @@ class PairQuestion:
     """Whether the head attends from ``dst`` to ``src``.
 
     ``multiple`` is the truth, which no judge but the oracle may look at; ``tier`` "" for a yes.
-    ``shown`` how many of the texts the row sees, and so how many are shown.
+    ``shown`` how many of the texts the row sees, and so how many are shown; ``names`` of tokens.
     """
 
     document_id: str
@@ -40,6 +40,12 @@ class PairQuestion:
     src: int
     multiple: float
     tier: str = ""
+    names: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """What the tokens are called: alike where the model reads the same."""
+        return self.names or self.texts
 
     @property
     def attends(self) -> bool:
@@ -61,6 +67,12 @@ class PickQuestion:
     sources: tuple[int, ...]
     multiples: tuple[float, ...]
     answer: int
+    names: tuple[str, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """What the tokens are called: alike where the model reads the same."""
+        return self.names or self.texts
 
 
 @dataclass(frozen=True)
@@ -164,14 +176,15 @@ class _Pool:
         texts, dst = passage.window.texts, passage.example.dst
         multiple = float(self._multiples(passage)[src])
         shown = len(texts) if self._bidirectional else dst + 1
-        return PairQuestion(passage.document_id, texts, shown, dst, src, multiple, tier)
+        names = passage.window.names
+        return PairQuestion(passage.document_id, texts, shown, dst, src, multiple, tier, names)
 
     def negative(
         self, passage: Passage, tier: str, used: set[tuple[str, int, int, int]]
     ) -> tuple[Passage, int] | None:
         """A row and a source of it for a tier's no to ``passage``, or None."""
         dst, src = passage.example.dst, passage.example.src
-        token = passage.window.texts[src]
+        token = passage.window.ids[src]
         for row in [passage] if tier == TIERS[0] else self._rows:
             if tier != TIERS[0] and row.place[:3] == passage.place[:3]:
                 continue
@@ -179,7 +192,7 @@ class _Pool:
             if tier == TIERS[1]:
                 sources = [s for s in sources if row.example.dst - s == dst - src]
             elif tier == TIERS[2]:
-                sources = [s for s in sources if row.window.texts[s] == token]
+                sources = [s for s in sources if row.window.ids[s] == token]
             fresh = [s for s in sources if (*row.place[:3], s) not in used]
             if fresh:
                 return row, fresh[int(self._random.integers(len(fresh)))]
@@ -203,6 +216,7 @@ class _Pool:
             tuple(sources),
             tuple(float(multiples[s]) for s in sources),
             sources.index(best),
+            passage.window.names,
         )
 
     def _multiples(self, passage: Passage) -> np.ndarray:
@@ -212,11 +226,12 @@ class _Pool:
         return np.asarray(row, np.float64) * passage.visible
 
     def _seen(self, passage: Passage) -> list[int]:
-        """The sources that the row sees, the first position left out where it is skipped."""
+        """The sources that the row sees, those where heads rest left out where they are skipped."""
         row = passage.example.row
         assert row is not None
         start = 0 if self._bidirectional else passage.example.dst + 1 - passage.visible
-        return list(range(max(self._first, start), len(row)))
+        seen = range(max(self._first, start), len(row))
+        return [src for src in seen if not (self._first and passage.special(src))]
 
     def _below(self, passage: Passage) -> list[int]:
         """The sources that the row sees and gives its average or less."""

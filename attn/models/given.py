@@ -60,6 +60,7 @@ def _session(hf: Any, tokenizer: Any) -> ModelSession:
         raise ModelError(f"The model's weights are {dtype}: choose {', '.join(DTYPES)}.")
     tokenizer = copy.deepcopy(tokenizer)  # the Bridge sets it if it is missing
     name = hf.config.name_or_path or type(hf).__name__
+    pretrained.check_vocabulary(name, hf, tokenizer)
     tokenizer.name_or_path = tokenizer.name_or_path or name
     hf.config.architectures = hf.config.architectures or [type(hf).__name__]
     hf.set_attn_implementation("eager")

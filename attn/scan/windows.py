@@ -73,16 +73,16 @@ def _windows(session: ModelSession, text: str, plan: Plan) -> Iterator[tuple[int
     """The windows of a document: the token at which each begins, and its tokens."""
     if not plan.all_windows:
         tokens = session.encode(text, plan.bos, plan.ctx)
-        if len(tokens) >= 2:
+        if len(tokens) >= 2 and not all(tokens.special):
             yield 0, tokens
         return
     whole, bos = session.encode_bare(text), bool(plan.bos)
     special = (len(session.prefix) + len(session.suffix)) if bos else 0
     room, n = plan.ctx - special, len(whole)
-    if n + special < 2:
+    if n < 1 or n + special < 2:
         return
     assert plan.stride is not None
-    for begin in range(0, max(n, 1), plan.stride):
+    for begin in range(0, n, plan.stride):
         if begin and begin - plan.stride + room >= n:  # the previous window reached the end
             return
         part = whole.part(begin, begin + room, session.vocabulary)

@@ -12,6 +12,8 @@ import torch
 import transformers
 
 from attn.corpus.corpus import load_corpus
+from attn.describe import evidence
+from attn.describe.questions import _Pool
 from attn.heads import HeadId
 from attn.index.index import Index
 from attn.models.session import ModelSession, load_model
@@ -165,6 +167,20 @@ def test_a_filter_takes_a_token_as_the_vocabulary_writes_it(made: Made) -> None:
         assert best <= got, entry
         alone += 1
     assert alone > 3
+
+
+def test_no_example_or_question_of_a_description_is_about_a_special_token(made: Made) -> None:
+    checked = 0
+    for head in HEADS:
+        asking = _Pool([], 1, made.index.manifest.bidirectional, 0)
+        for testing in (True, False):
+            for passage in evidence._rows(made.index, head, 0, testing):
+                sources = {pair.example.src for pair in evidence._above(passage)}
+                sources |= set(asking._seen(passage))
+                kinds = [passage.window.kinds[src] for src in sources]
+                assert "special" not in kinds
+                checked += len(kinds)
+    assert checked > 50
 
 
 def test_what_a_filter_takes_is_said(tmp_path: Path) -> None:

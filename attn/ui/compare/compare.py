@@ -185,11 +185,10 @@ def _row(index: Index, example: Example, window: Window, side: Side) -> None:
             tokens = encode(theirs, window.text)
             ids, texts = tuple(int(i) for i in tokens.ids), tokens.texts
             names, kinds = tokens.names, tokens.kinds
-            skip = int(theirs.bos)
+            skip, end = int(theirs.bos), len(texts) - theirs.suffix
+            mine = window.texts[first : len(window.texts) - index.manifest.suffix]
             found = [
-                same_place(window.texts[first:], texts[skip:], place - first)
-                if place >= first
-                else None
+                same_place(mine, texts[skip:end], place - first) if place >= first else None
                 for place in (example.dst, example.src)
             ]
             places = [place + skip for place in found if place is not None]

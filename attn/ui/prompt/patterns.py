@@ -60,8 +60,7 @@ def read_text(index: Index, head: HeadId, text: str) -> Read | None:
     try:
         with reading(manifest):
             tokens, limit = encode(manifest, text), longest(manifest)
-            words = len(tokens) - int(manifest.bos)
-            if words < 2:
+            if sum(kind != "special" for kind in tokens.kinds) < 2:
                 st.info("That is one token: a head needs at least two to choose between.")
                 return None
             if len(tokens) > limit:
