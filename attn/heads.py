@@ -13,6 +13,7 @@ from attn.errors import HeadError
 from attn.formatting import shown
 from attn.html_tables import Safe, table
 
+_SUBSCRIPT = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _HEAD = re.compile(r"[Ll](\d+)[Hh](\d+)")
 
 
@@ -79,10 +80,7 @@ class Tokens:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What to call each token by itself: what it covers, or its name where that is nothing.
-
-        An unknown token has both: ``猫[UNK]``.
-        """
+        """What to call each token by itself: see :func:`labels`."""
         return labels(self.texts, self.names, self.kinds)
 
     @property
@@ -92,13 +90,21 @@ class Tokens:
 
 
 def labels(texts: Sequence[str], names: Sequence[str], kinds: Sequence[str]) -> tuple[str, ...]:
-    """The texts, with a token's name where it covers nothing, and after it where it is unknown."""
+    """What to call each of a text's tokens by itself.
+
+    Its text; with its name where it is unknown (``猫[UNK]``); its name where it covers nothing, but
+    of the second and third piece of a character that character with their number: ``ภ₂``, ``ภ₃``.
+    """
     if not names or not kinds:
         return tuple(texts)
-    return tuple(
-        text + name if kind == "unknown" and text != name else text or name
-        for text, name, kind in zip(texts, names, kinds, strict=True)
-    )
+    found, char, piece = [], "", 1
+    for text, name, kind in zip(texts, names, kinds, strict=True):
+        char, piece = (text[-1], 1) if text else (char, piece + 1)
+        if text:
+            found.append(text + name if kind == "unknown" and text != name else text)
+        else:
+            found.append(char + str(piece).translate(_SUBSCRIPT) if kind and char else name)
+    return tuple(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,10 +182,7 @@ class Window:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What to call each token by itself: what it covers, or its name where that is nothing.
-
-        An unknown token has both: ``猫[UNK]``.
-        """
+        """What to call each token by itself: see :func:`labels`."""
         return labels(self.texts, self.names, self.kinds)
 
 

@@ -82,9 +82,10 @@ def example_head(example: Example, window: Window, rank: int | str) -> str:
     where = f"document {example.document}, {html.escape(shown_source(window.source))}"
     rank = html.escape(str(rank))
     more = f" · {example.more}" if example.more else ""
+    source = window.labels[example.src]
     only = "" if example.row is not None else " · only the source is shaded"
     return (
-        f'<div class="attn-head"><span class="attn-rank">{rank}</span>{token(example.token)}'
+        f'<div class="attn-head"><span class="attn-rank">{rank}</span>{token(source)}'
         f'<span class="attn-number"><b>{_multiple(example.multiple)}</b></span>'
         f'<span class="attn-number">attention {example.attention:.3f}</span>{_write(example)}'
         f'<span class="attn-quiet">seen from {token(window.labels[example.dst])}{_apart(example)} '

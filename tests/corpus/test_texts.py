@@ -12,6 +12,7 @@ import pytest
 
 from attn.corpus.tokens import KINDS as TOKEN_KINDS
 from attn.corpus.tokens import Encoding, Vocabulary, encode
+from attn.heads import labels
 from tests.oracle import words_of
 from tests.tokenizers_of import KINDS, TEXTS, tokenizer_of
 
@@ -166,3 +167,23 @@ class TestByHand:
         assert any(unicodedata.category(char).startswith("M") for char in word)
         found = encode(tokenizer_of("SentencePiece BPE"), word)
         assert len(set(found.words[1:])) == 1
+
+
+class TestLabels:
+    """What a token is called by itself: on the axes of a heat map, in a terminal."""
+
+    def test_pieces_of_a_character_have_its_number(self) -> None:
+        assert labels(("a", "ภ", "", "", "b"), ("a", "\\xe0", "\\xb8", "\\xa0", "b"),
+                      ("", *["piece"] * 3, "")) == ("a", "ภ", "ภ₂", "ภ₃", "b")  # fmt: skip
+
+    def test_two_characters_in_three_pieces(self) -> None:
+        texts, names = ("A", "B", ""), ("\\xe0\\xb8", "\\xa0\\xe0", "\\xb8\\x81")
+        assert labels(texts, names, ("piece",) * 3) == ("A", "B", "B₂")
+
+    def test_what_is_cut_off_has_its_bytes(self) -> None:
+        assert labels(("\\x98", "\\x80"), ("\\x98", "\\x80"), ("piece",) * 2) == ("\\x98", "\\x80")
+
+    def test_unknown_and_empty_ones_have_their_names(self) -> None:
+        assert labels(("", "猫", "[UNK]"), (" ", "[UNK]", "[UNK]"), ("", "unknown", "unknown")) == (
+            " ", "猫[UNK]", "[UNK]",
+        )  # fmt: skip

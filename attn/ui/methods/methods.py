@@ -94,8 +94,9 @@ vocabulary.
 
 - **Texts** of tokens, joined, are the text. A space that a tokenizer drops goes to the token after
   it. Where several tokens make one character, the first wears it; the others are narrow cells that
-  can be pointed at, with their bytes on hover. Only a piece that is cut off from the rest of its
-  character shows its bytes, like `\\xe0`.
+  can be pointed at, with their bytes on hover. By themselves, as on the axes of a heat map, they
+  are called by the character and their number: `ภ`, `ภ₂`, `ภ₃`. Only a piece that is cut off from
+  the rest of its character shows its bytes, like `\\xe0`.
 - A **token** is an id of the vocabulary: what the model saw. An uncased model has one for `the`,
   `The` and `THE`; one piece of bytes begins many characters. A filter takes a token as it reads or
   as the vocabulary writes it (`Ġthe`, `▁the`, `##s`), and the page says which tokens that are.
