@@ -36,7 +36,8 @@ def batches(session: ModelSession, ctx: int, count: int) -> tuple[list[list[Entr
         tokens = session.encode(document.text, False)
         ids += tokens.ids.tolist()
         texts += tokens.texts
-        words += [word + 1 + max(words, default=-1) for word in tokens.words]
+        before = words[-1] + 1 if words else 0
+        words += [before + word for word in tokens.words]
     assert session.bos_id is not None
     numbers = {token: i for i, token in enumerate(sorted({*ids, session.bos_id}))}
     size, step = BATCH_TOKENS // ctx, ctx - 1
