@@ -73,6 +73,7 @@ def test_a_description(command: str, sample_index: Path, model_env: dict[str, st
     else:
         assert f"described by {model_env['ATTN_LLM_MODEL']}" in out or "--text" in command
         assert ("judged by SmolLM2" in out) == ("--no-score" not in command)
+        assert (" 0 answers unread" in out) == ("--no-score" not in command)
 
 
 def test_the_readme_tests_a_description_of_the_model_that_ships() -> None:

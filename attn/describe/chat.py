@@ -14,7 +14,8 @@ class Request:
 
     ``logprobs`` ask for the log-probabilities of the answer's tokens, where the server has them;
     ``temperature`` 0 for the likeliest answer; ``frequency_penalty`` keeps small models from
-    repeating themselves.
+    repeating themselves; ``grammar`` (GBNF) the form of the answer, which the model that ships is
+    held to: it does not keep to a form that it is only told. Other models are only told.
     """
 
     system: str
@@ -23,6 +24,7 @@ class Request:
     temperature: float = 0.0
     logprobs: bool = False
     frequency_penalty: float = 0.0
+    grammar: str = ""
 
 
 @dataclass(frozen=True)

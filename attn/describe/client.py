@@ -17,6 +17,7 @@ from typing import Any
 from attn.describe.chat import Answer, OnText, Request, TokenChoice, Usage
 from attn.describe.estimate import estimate_tokens
 from attn.describe.failures import redirected, refused, unreachable, unreadable
+from attn.describe.local import is_builtin
 from attn.describe.servers import Server
 from attn.errors import (
     AnswerCut,
@@ -195,6 +196,9 @@ class Client:
             body["frequency_penalty"] = request.frequency_penalty
         if request.logprobs:
             body |= {"logprobs": True, "top_logprobs": _TOP}
+        if request.grammar and self.server.local and is_builtin(self.server.model):
+            # The same word again is no circle here.
+            body["extra_body"] = {"grammar": request.grammar, "repeat_penalty": 1.0}
         for name in self._without:
             for part in _OPTIONAL[name]:
                 body.pop(part, None)

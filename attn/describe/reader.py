@@ -138,11 +138,24 @@ class Reader:
 
     def _ask(self, prompt: Prompt, pick: bool) -> dict[str, Any]:
         longest = _TOKENS_A_LINE * prompt.examples + 16
-        request = Request(prompt.system, prompt.user, longest, logprobs=not pick)
+        form = grammar(prompt.examples, pick=pick)
+        request = Request(prompt.system, prompt.user, longest, logprobs=not pick, grammar=form)
         with self.budget.room(prompt.tokens + longest) as spent:
             answer = self.model.complete(request, stop=self.stop)
             spent(answer.usage)
         return read_picks(answer, prompt.examples) if pick else read_pairs(answer, prompt.examples)
+
+
+def grammar(n: int, *, pick: bool) -> str:
+    """The form of an answer to ``n`` questions, as a GBNF grammar.
+
+    >>> grammar(1, pick=False)
+    'root ::= "1:" ( " yes" | " no" )'
+    """
+    words = (" 1", " 2", " 3", " 4", " 5") if pick else (" yes", " no")
+    word = "( " + " | ".join(f'"{word}"' for word in words) + " )"
+    lines = [f'"{number}:" {word}' for number in range(1, n + 1)]
+    return "root ::= " + ' "\\n" '.join(lines)
 
 
 def read_pairs(answer: Answer, n: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from attn import errors
 from attn.describe.chat import Request
 from attn.describe.client import Client
+from attn.describe.reader import grammar
 from attn.describe.servers import Secret, Server
 from tests.describe.conftest import Serve
 from tests.describe.scripted import Handler, Script, chunk
@@ -358,3 +359,13 @@ def test_a_client_prints_no_key() -> None:
     asking = client("https://api.example.com/v1")
     assert KEY not in repr(asking) + repr(asking.server) + str(vars(asking))
     assert "some-model at api.example.com" in repr(asking)
+
+
+def test_only_the_model_that_ships_is_sent_a_grammar(serve: Serve) -> None:
+    """Other servers may refuse what they do not know, and other models keep to a form."""
+    server = serve(lambda handler, body: handler.stream("1: yes"))
+    form = grammar(1, pick=False)
+    for model, sent in (("some", False), ("SmolLM2-135M-Instruct.Q4_1", True)):
+        client = Client(Server(server.url, model), 20)
+        client.complete(Request("s", "u", 8, grammar=form))
+        assert (server.requests[-1][1].get("grammar") == form) is sent

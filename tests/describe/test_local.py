@@ -16,6 +16,7 @@ from attn.describe.chat import Request
 from attn.describe.client import Client
 from attn.describe.describe import Options, describe, draft
 from attn.describe.local import model_file, serve, start
+from attn.describe.reader import grammar, read_pairs, read_picks
 from attn.describe.servers import Server
 from attn.errors import ContextOverflow, NoServer, NotAtServer, RequestRefused
 from attn.heads import HeadId
@@ -45,6 +46,21 @@ def test_log_probabilities_of_yes_and_no(model: Client) -> None:
     assert answer.choices
     assert "".join(choice.text for choice in answer.choices).startswith(answer.text[:3])
     assert all(len(choice.alternatives) > 1 for choice in answer.choices)
+
+
+def test_the_model_that_ships_is_held_to_the_form_of_an_answer(model: Client) -> None:
+    """Told alone, it writes an essay; held to the form, every answer can be read, in degrees."""
+    told = (
+        "Answer one line a text, its number and yes or no, like\n1: yes\n2: no\nand nothing else."
+    )
+    asked = "Text 1: Is snow white?\nText 2: Is coal white?\nText 3: Is the sky a cat?"
+    request = Request(told, asked, 40, logprobs=True, grammar=grammar(3, pick=False))
+    read = read_pairs(model.complete(request), 3)
+    assert None not in read["said"]
+    assert read["graded"]
+    assert all(0 < belief < 1 for belief in read["beliefs"])
+    request = Request(told, asked, 40, grammar=grammar(3, pick=True))
+    assert None not in read_picks(model.complete(request), 3)["said"]
 
 
 def test_true_context_overflow(model: Client) -> None:

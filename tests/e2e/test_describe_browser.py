@@ -189,5 +189,6 @@ def test_from_start_one_to_a_score(
         expect(table).to_contain_text("another head's description", timeout=180_000)
         expect(page.get_by_text("Judged by SmolLM2")).to_be_visible()
         (report,) = Descriptions(index).reports(made)
+        assert report.result.unread == 0
         expect(page.get_by_test_id("stAlert").last).to_contain_text(report.verdict.text[:30])
     place(index).unlink(missing_ok=True)
