@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -78,12 +79,12 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """What to call each token by itself: see :func:`labels`."""
         return labels(self.texts, self.names, self.kinds)
 
-    @property
+    @cached_property
     def special(self) -> tuple[bool, ...]:
         """Which of them stand for no text."""
         return tuple(kind == "special" for kind in self.kinds)
@@ -180,7 +181,7 @@ class Window:
         pairs = zip(self.texts, kinds, strict=True)
         return "".join(text for text, kind in pairs if kind != "special")
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """What to call each token by itself: see :func:`labels`."""
         return labels(self.texts, self.names, self.kinds)

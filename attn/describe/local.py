@@ -36,8 +36,8 @@ _READY = "Serving at "
 POOR = (
     "The built-in model is a demonstration: with 135 million parameters it writes poor "
     "descriptions and judges them poorly, and its scores say so. Serve a file of an "
-    "instruction-tuned model for descriptions worth reading: 7 to 8 billion parameters (about 5 GB "
-    "at four bits) are a start, 30 billion and more, or a hosted model, are better judges."
+    "instruction-tuned model for descriptions worth reading. As a rule of thumb, which the score "
+    "checks: from 7 to 8 billion parameters on, 30 billion and more as judges, or a hosted model."
 )
 
 

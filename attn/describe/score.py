@@ -292,9 +292,10 @@ def verdict(found: Result, baselines: Sequence[Result]) -> Verdict:
         if lead is not None and lead.low <= 0:
             return Verdict(
                 False,
-                f"Not shown to be good: it scores {_told(measure)} in the {test}, and on the same "
-                f"questions it is above {name!r} by {_told(lead)}, which may be nothing. What it "
-                "says may be true, but that may do as well, or more questions are needed.",
+                f"Not shown to be good: it scores {_told(measure)} in the {test}, and its lead "
+                f"over {name!r} on the same questions is {_told(lead)}, which is not surely above "
+                "0. "
+                "What it says may be true, but that may do as well, or more questions are needed.",
             )
         above = f", above {name!r} by {_told(lead)}" if lead is not None else ""
         told.append(f"{_told(measure)} in the {test}{above}")

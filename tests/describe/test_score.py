@@ -330,7 +330,11 @@ def test_verdicts() -> None:
         result("it", 0.75), [result(rule, 0.5, lead=far), result(other, 0.7, lead=near)]
     )
     assert not beaten.good
-    assert 'above "another head\'s description" by 0.05 (-0.01 to 0.11)' in beaten.text
+    assert 'over "another head\'s description" on the same questions is 0.05 (-0.01' in beaten.text
+    behind = Difference(-0.2, -0.3, -0.1)
+    worse = verdict(result("it", 0.75), [result(rule, 0.95, lead=behind)])
+    assert not worse.good
+    assert "is -0.20 (-0.30 to -0.10), which is not surely above 0" in worse.text
     chance = verdict(result("it", 0.55), [result(rule, 0.3, lead=far)])
     assert "no better than chance (0.50)" in chance.text
     unread = verdict(result("it", 0.9, unread=40), [result(rule, 0.5, lead=far)])
