@@ -86,11 +86,11 @@ def _line(index: Index, example: Example) -> str:
     texts[example.src] = f"[[{labels[example.src]}]]"
     if example.dst != example.src:
         texts[example.dst] = f"<<{labels[example.dst]}>>"
-    start = max(0, min(example.src, example.dst) - 8)
-    gap = example.dst - example.src
-    shown = texts[start : example.dst + 1]
-    if gap > 40:
-        shown = [*texts[start : example.src + 8], " … ", *texts[example.dst - 16 : example.dst + 1]]
+    first, last = sorted((example.src, example.dst))
+    start = max(0, first - 8)
+    shown = texts[start : last + 1]
+    if last - first > 40:
+        shown = [*texts[start : first + 8], " … ", *texts[last - 16 : last + 1]]
     text = "".join(shown).replace("\n", "↵")
     text = "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
     more = f"  ({example.more})" if example.more else ""

@@ -20,6 +20,7 @@ from attn.models.session import ModelSession, load_model
 from attn.scan.plan import Plan
 from attn.scan.run import scan
 from tests import oracle, oracle_tables
+from tests.cli.commands import attn
 from tests.tokenizers_of import KINDS, TEXTS, tokenizer_of
 
 MIN_ROW, CTX = 3, 64
@@ -195,6 +196,16 @@ def test_what_a_filter_takes_is_said(tmp_path: Path) -> None:
         assert window.kinds[example.src] == "unknown"
         assert example.token == window.texts[example.src]
         assert window.labels[example.src] == f"{example.token}[UNK]"
+
+
+def test_a_terminal_shows_both_ends_of_a_pair(made: Made) -> None:
+    """In an encoder the source may stand after the destination."""
+    done = attn("top", made.index.path, HEADS[0], "-n", 40)
+    rows = [row for row in done.stdout.splitlines() if "#" in row]
+    later = [e.src > e.dst for e in made.index.top(HEADS[0], 40).examples]
+    assert any(later) == (made.kind in ENCODERS)
+    assert len(rows) == len(later)
+    assert all("[[" in row for row in rows)
 
 
 def test_without_special_tokens(tmp_path: Path) -> None:
