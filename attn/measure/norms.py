@@ -14,13 +14,14 @@ read the stream as it is, and nothing is folded.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from attn.measure.module_calls import Call, Seen, Trace, UnknownLayout
 
 LOUD = 100.0
 """The size of what norms are called with, beside which their epsilon is nothing."""
@@ -87,7 +88,7 @@ class Norms:
     unembeds: bool = False
 
 
-class UnknownNorm(ValueError):
+class UnknownNorm(UnknownLayout):
     """A norm whose effect on the weights is not known."""
 
 
@@ -100,91 +101,18 @@ def find_norms(session: Any) -> Norms:
     config = session.hf.config.get_text_config()
     heads = (session.n_heads, getattr(config, "num_key_value_heads", None))
     length = min(next(n for n in (7, 11, 13) if n not in heads), session.n_ctx)
-    trace = _Trace(session.hf, length)
+    trace = _Norms(session.hf, length)
     with trace.running():
         session.run_whole([[0] * length], trace.attention)
     return trace.norms()
 
 
-class _Seen(NamedTuple):
-    """A tensor as it was: in-place changes raise a tensor's version."""
-
-    tensor: Tensor
-    version: int
-
-    def same(self, other: _Seen | None) -> bool:
-        return (
-            other is not None
-            and self.tensor.data_ptr() == other.tensor.data_ptr()
-            and self.tensor.shape == other.tensor.shape
-            and self.version == other.version
-        )
-
-
-@dataclass
-class _Call:
-    """One call of a module: what came in and went out, and when, in calls begun so far."""
-
-    module: Any
-    name: str
-    start: int
-    given: _Seen | None
-    end: int = -1
-    output: _Seen | None = None
-
-
-class _Trace:
-    """The calls of one forward pass, and which attention ran inside which."""
+class _Norms(Trace):
+    """The calls of one forward pass, and the norms among them."""
 
     def __init__(self, hf: Any, length: int) -> None:
-        self.hf, self.length = hf, length
-        self.calls: list[_Call] = []
-        self.open: list[_Call] = []
-        self.layers: dict[int, tuple[_Call, _Call]] = {}  # (block, attention)
-        self.clock = 0
-        self.listed = {
-            child
-            for module in hf.modules()
-            if isinstance(module, torch.nn.ModuleList)
-            for child in module
-        }
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Follow every module's calls."""
-        handles = []
-        for name, module in self.hf.named_modules():
-            last = name.rpartition(".")[2]
-
-            def enter(module: Any, args: Any, more: Any, last: str = last) -> None:
-                self._enter(module, last, args, more)
-
-            handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-            handles.append(module.register_forward_hook(self._leave))
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def attention(self, reading: Any) -> None:
-        """Note in which module a layer's pattern was computed: the innermost that is open."""
-        block = next((call for call in self.open if call.module in self.listed), None)
-        if block is None:
-            raise UnknownNorm("an attention stands in no list of layers")
-        self.layers[reading.layer] = block, self.open[-1]
-
-    def _enter(self, module: Any, name: str, args: Any, more: Any) -> None:
-        given = more.get("hidden_states", args[0] if args else None)
-        call = _Call(module, name, self.clock, _seen(given))
-        self.clock += 1
-        self.calls.append(call)
-        self.open.append(call)
-
-    def _leave(self, module: Any, args: Any, output: Any) -> None:
-        call = self.open.pop()
-        call.output, call.end = _seen(output), self.clock
-        self.clock += 1
+        super().__init__(hf)
+        self.length = length
 
     def norms(self) -> Norms:
         """What the calls say."""
@@ -202,17 +130,17 @@ class _Trace:
             return found
         if unembedding.same(left):
             return replace(found, unembeds=True)
-        for call in self._between(last, self.clock):
+        for call in self.between(last, self.clock):
             if unembedding.same(call.output) and left.same(call.given):
                 final = self._measured(call)
                 return replace(found, final=final, unembeds=final is not None)
         return found
 
-    def _of_layer(self, block: _Call, attention: _Call) -> LayerNorms:
+    def _of_layer(self, block: Call, attention: Call) -> LayerNorms:
         read = self._giving(attention.given, block.start, attention.start)
         if read is None and not (attention.given and attention.given.same(block.given)):
             raise UnknownNorm("an attention does not read its layer's input or a norm of it")
-        within = self._between(attention.start, attention.end)
+        within = self.between(attention.start, attention.end)
         inner: dict[str, Norm | None] = {"q": None, "k": None}
         for call in within:
             if "norm" not in type(call.module).__name__.lower() or call.given is None:
@@ -225,24 +153,21 @@ class _Trace:
         written = None
         # An attention whose output is not that of its last linear layer adds the stream itself.
         bare = any(call.output and call.output.same(attention.output) for call in within)
-        for call in self._between(attention.end, block.end) if bare else ():
+        for call in self.between(attention.end, block.end) if bare else ():
             if attention.output and attention.output.same(call.given) and written is None:
                 written = self._measured(call)
         return LayerNorms(read, inner["q"], inner["k"], written)
 
-    def _between(self, start: int, end: int) -> list[_Call]:
-        return [call for call in self.calls if start < call.start and call.end < end]
-
-    def _giving(self, wanted: _Seen | None, start: int, end: int) -> Norm | None:
+    def _giving(self, wanted: Seen | None, start: int, end: int) -> Norm | None:
         """The norm that ran in a stretch of time and whose output is a tensor."""
-        for call in self._between(start, end):
+        for call in self.between(start, end):
             if wanted is not None and wanted.same(call.output):
                 norm = self._measured(call)
                 if norm is not None:
                     return norm
         return None
 
-    def _measured(self, call: _Call) -> Norm | None:
+    def _measured(self, call: Call) -> Norm | None:
         """The norm that a call was of, its gain without batch and position."""
         if call.given is None:
             return None
@@ -252,15 +177,6 @@ class _Trace:
         gain, shape = norm.gain, call.given.tensor.shape
         position = next((i for i in range(1, len(shape) - 1) if shape[i] == self.length), 0)
         return replace(norm, gain=gain.select(position, 0)[0] if position else gain[0])
-
-
-def _seen(value: Any) -> _Seen | None:
-    """The tensor of an argument or an output, the first of several."""
-    if isinstance(value, tuple | list):
-        value = value[0] if value else None
-    if isinstance(value, Tensor) and value.is_floating_point():
-        return _Seen(value, value._version)
-    return None
 
 
 def measure_norm(module: Callable[[Tensor], Any], like: Tensor) -> Norm | None:

@@ -29,6 +29,7 @@ import torch
 from torch import Tensor
 
 from attn.config import settings
+from attn.measure import module_calls
 from attn.measure import norms as norms_of_models
 from attn.measure.metrics import of_kind
 from attn.measure.norms import LayerNorms, Norms, find_norms
@@ -176,7 +177,10 @@ def measure_weights(session: Any) -> dict[str, np.ndarray]:
 def _code() -> str:
     """A hash of the code that computes the numbers: another one computes them anew."""
     rules = "".join(inspect.getsource(rule) for rule in of_kind("weights").values())
-    files = b"".join(Path(str(one)).read_bytes() for one in (__file__, norms_of_models.__file__))
+    files = b"".join(
+        Path(str(one)).read_bytes()
+        for one in (__file__, norms_of_models.__file__, module_calls.__file__)
+    )
     return hashlib.sha256(files + rules.encode()).hexdigest()
 
 
