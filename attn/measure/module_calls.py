@@ -48,10 +48,13 @@ class Call:
 
 
 class Trace:
-    """The calls of one forward pass, and which attention ran inside which."""
+    """The calls of one forward pass, and which attention ran inside which.
 
-    def __init__(self, hf: Any) -> None:
-        self.hf = hf
+    ``copies`` keeps what tensors held at the time: some models add to them in place later.
+    """
+
+    def __init__(self, hf: Any, copies: bool = False) -> None:
+        self.hf, self.copies = hf, copies
         self.calls: list[Call] = []
         self.open: list[Call] = []
         self.layers: dict[int, tuple[Call, Call]] = {}  # (block, attention)
@@ -90,15 +93,19 @@ class Trace:
 
     def _enter(self, module: Any, name: str, args: Any, more: Any) -> None:
         given = more.get("hidden_states", args[0] if args else None)
-        call = Call(module, name, self.clock, seen_of(given))
+        call = Call(module, name, self.clock, self._seen(given))
         self.clock += 1
         self.calls.append(call)
         self.open.append(call)
 
     def _leave(self, module: Any, args: Any, output: Any) -> None:
         call = self.open.pop()
-        call.output, call.end = seen_of(output), self.clock
+        call.output, call.end = self._seen(output), self.clock
         self.clock += 1
+
+    def _seen(self, value: Any) -> Seen | None:
+        seen = seen_of(value)
+        return Seen(seen.tensor.clone(), 0) if seen is not None and self.copies else seen
 
     def between(self, start: int, end: int) -> list[Call]:
         """The calls that began and ended within a stretch of time."""

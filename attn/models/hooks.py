@@ -8,13 +8,15 @@ attention. In half precision their patterns are half precise too, so near ties m
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from attn.errors import ModelError
-from attn.models.interface import Watch
+from attn.models.interface import Inputs, Watch
 
 MODULES = {
     "bloom": "BloomAttention",
@@ -23,6 +25,17 @@ MODULES = {
     "gptj": "GPTJAttention",
 }
 """Model type → the class of its attention modules, which return (output, pattern)."""
+
+SCALES: dict[str, Callable[[Any], float]] = {
+    "bloom": lambda module: module.inv_norm_factor,
+    "falcon": lambda module: module.inv_norm_factor,
+    "gpt_neo": lambda module: 1.0,
+    "gptj": lambda module: 1.0 / float(module.scale_attn),
+}
+"""Model type → what its attention multiplies queries · keys by."""
+
+_PRODUCTS = (torch.matmul, torch.bmm, Tensor.matmul, Tensor.bmm, Tensor.__matmul__)
+_SUMMED = (torch.baddbmm, Tensor.baddbmm)
 
 
 def install(hf: Any, watch: Watch, n_layers: int) -> None:
@@ -36,17 +49,24 @@ def install(hf: Any, watch: Watch, n_layers: int) -> None:
     modules = [m for m in hf.base_model.modules() if type(m).__name__ == MODULES.get(kind)]
     if len(modules) != n_layers:
         raise ModelError(f"The attention of {watch.name} ({kind}) cannot be read yet.")
+    n_heads = int(hf.config.get_text_config().num_attention_heads)
     for layer, module in enumerate(modules):
-        _hook(module, layer, watch)
+        _hook(module, layer, watch, _Products(module, SCALES[kind], layer, watch, n_heads))
 
 
-def _hook(module: Any, layer: int, watch: Watch) -> None:
+def _hook(module: Any, layer: int, watch: Watch, products: _Products) -> None:
     signature = inspect.signature(module.forward)
 
+    def follow(module: Any, args: Any) -> None:
+        if watch.inputs is not None or watch.change is not None:
+            products.begin()
+
     def report(module: Any, args: tuple[Any, ...], more: dict[str, Any], output: Any) -> None:
+        products.end()
         if watch.wants(layer):
             given = signature.bind(*args, **more).arguments
-            pattern = output[1].float()  # (batch, head, dst, src)
+            pattern = output[1] if products.changed is None else products.changed
+            pattern = pattern.float()  # (batch, head, dst, src)
             values = None
             if watch.grams is not None and watch.values is not None:
                 values = watch.values(layer, given["hidden_states"])
@@ -55,7 +75,70 @@ def _hook(module: Any, layer: int, watch: Watch) -> None:
             )
         watch.stop_after(layer)
 
+    module.register_forward_pre_hook(follow)
     module.register_forward_hook(report, with_kwargs=True)
+
+
+class _Products(TorchFunctionMode):
+    """The two matrix products of an attention, seen while its module runs: queries × keys, and
+    pattern × values."""
+
+    def __init__(
+        self, module: Any, scale: Callable[[Any], float], layer: int, watch: Watch, n_heads: int
+    ) -> None:
+        super().__init__()
+        self.module, self.scale, self.layer = module, scale, layer
+        self.watch, self.n_heads = watch, n_heads
+        self.running, self.scored = False, False
+        self.changed: Tensor | None = None
+
+    def begin(self) -> None:
+        """Follow the products from here on."""
+        self.end()
+        self.running, self.scored, self.changed = True, False, None
+        self.__enter__()
+
+    def end(self) -> None:
+        """Follow them no longer."""
+        if self.running:
+            self.running = False
+            self.__exit__(None, None, None)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        more = dict(kwargs or {})
+        if func in _SUMMED:
+            left, right = more["batch1"], more["batch2"]
+            self._score(left, right, more.get("alpha", 1.0), args[0] * more.get("beta", 1.0))
+        elif func in _PRODUCTS and args[1].ndim > 2:
+            left, right = args[:2]
+            if not self.scored:
+                self._score(left, right, self.scale(self.module), None)
+            elif self.watch.change is not None:
+                self.changed = self.watch.change(self.layer, self._by_head(left).float())
+                return func(self.changed.to(left.dtype).reshape(left.shape), right)
+        return func(*args, **more)
+
+    def _score(self, query: Tensor, keys: Tensor, scale: float, bias: Tensor | None) -> None:
+        self.scored = True
+        if self.watch.inputs is None:
+            return
+        given = Inputs(
+            self.layer,
+            self._by_head(query),
+            self._by_head(keys).mT,
+            None,
+            float(scale),
+            bias=None if bias is None else self._by_head(bias),
+        )
+        try:
+            self.watch.inputs(given)
+        except BaseException:
+            self.end()
+            raise
+
+    def _by_head(self, tensor: Tensor) -> Tensor:
+        """(batch, head, ...) of (batch * head, ...); what has four dimensions has it already."""
+        return tensor.unflatten(0, (-1, self.n_heads)) if tensor.ndim == 3 else tensor
 
 
 def _visible(module: Any, mask: Tensor | None, pattern: Tensor) -> Tensor:

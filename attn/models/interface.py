@@ -46,6 +46,28 @@ class Reading:
 Observer = Callable[[Reading], None]
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What one layer's attention computes its pattern and its output from.
+
+    ``query`` (batch, head, dst, d_head), ``key`` and ``value`` (batch, kv head, src, d_head), after
+    biases, norms and rotation. The scores are ``scale * query · key``, capped at ``cap`` where it
+    is not None, plus ``bias`` (batch, head, 1 or dst, src) and the mask.
+    """
+
+    layer: int
+    query: Tensor
+    key: Tensor
+    value: Tensor | None
+    scale: float
+    cap: float | None = None
+    bias: Tensor | None = None
+
+
+Change = Callable[[int, Tensor], Tensor]
+"""A layer and its pattern (batch, head, dst, src) float32 → the pattern to go on with."""
+
+
 class Stop(Exception):
     """Raised inside a forward pass when no later layer is wanted."""
 
@@ -56,6 +78,8 @@ class Watch:
 
     ``name`` the model's; ``grams`` of each layer (head, d_head, d_head): ``W_O W_Oᵀ`` where norms
     are wanted; ``values`` gives (batch, head, src, d_head) from a layer and its attention's input.
+    ``inputs`` is called with every layer's before its pattern is computed; ``change`` gives the
+    pattern to use instead, which is what the observer sees.
     """
 
     name: str = ""
@@ -64,6 +88,8 @@ class Watch:
     last: int = -1
     grams: Mapping[int, Tensor] | None = None
     values: Callable[[int, Tensor], Tensor] | None = None
+    inputs: Callable[[Inputs], None] | None = None
+    change: Change | None = None
     seen: tuple[Tensor | None, Tensor] | None = (
         None  # the last mask, and how many sources it leaves visible
     )
@@ -109,6 +135,9 @@ def attend(
     batch, n_heads, n_dst, d_head = query.shape
     n_kv, n_src = key.shape[1], key.shape[2]
     scale = d_head**-0.5 if scaling is None else scaling
+    layer = int(module.layer_idx)
+    if watch.inputs is not None:
+        watch.inputs(Inputs(layer, query, key, value, scale, softcap))
 
     # Grouped KV heads: the heads of a group become rows of one product; no key is repeated.
     rows = query.reshape(batch * n_kv, -1, d_head)
@@ -123,12 +152,14 @@ def attend(
         if attention_mask is not None:
             scores += _rows_of(attention_mask, n_heads // n_kv, n_kv)
     pattern = torch.softmax(scores, dim=-1, dtype=torch.float32)
+    if watch.change is not None:
+        whole = pattern.view(batch, n_heads, n_dst, n_src)
+        pattern = watch.change(layer, whole).reshape(pattern.shape)
     values = value.reshape(batch * n_kv, n_src, -1)
     mixed = torch.bmm(pattern.to(value.dtype), values)
     mixed = mixed.view(batch, n_heads, n_dst, -1).transpose(1, 2).contiguous()
     pattern = pattern.view(batch, n_heads, n_dst, n_src)
 
-    layer = int(module.layer_idx)
     if watch.wants(layer):
         if watch.seen is None or watch.seen[0] is not attention_mask or attention_mask is None:
             watch.seen = attention_mask, _visible(attention_mask, n_dst, n_src, query)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -25,8 +25,9 @@ from attn.config import settings
 from attn.errors import ContextTooLong, HeadError, IndexMismatch, ModelError
 from attn.heads import HeadId
 from attn.models import checks, hooks, interface, pretrained
+from attn.models.anatomy import Anatomy, find_anatomy
 from attn.models.bridge import Compared, boot
-from attn.models.interface import Observer, Reading, Stop, Watch
+from attn.models.interface import Change, Inputs, Observer, Reading, Stop, Watch
 from attn.models.text import TextEncoder
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -132,21 +133,50 @@ class ModelSession(TextEncoder):
             self._visible[batch.shape[1]] = {k: v.cpu() for k, v in seen.items()}
 
     def run_whole(
-        self, ids: Tensor | np.ndarray | Sequence[Sequence[int]], observer: Observer
-    ) -> None:
-        """Run all of the model, the unembedding too, with every layer's reading to ``observer``.
+        self,
+        ids: Tensor | np.ndarray | Sequence[Sequence[int]],
+        observer: Observer | None = None,
+        *,
+        inputs: Callable[[Inputs], None] | None = None,
+        change: Change | None = None,
+        last: int | None = None,
+        grad: bool = False,
+    ) -> Any:
+        """Run all of the model, the unembedding too, and return what it gives, ``logits`` with it.
 
-        ``ids`` (batch, position). For whoever hooks the modules of :attr:`hf`; the observer is
-        called while they run. Raises as :meth:`observe`.
+        ``ids`` (batch, position); ``observer`` gets every layer's reading, ``inputs`` what its
+        attention computes with, ``change`` gives other patterns; ``last`` the layer after whose
+        attention the pass ends, returning None; ``grad`` whether torch keeps what a backward pass
+        needs. For whoever hooks the modules of :attr:`hf`: all of it is called while they run.
+        Raises as :meth:`observe`.
         """
         batch = self._batch(ids)
-        with self._alone(), torch.no_grad():
-            self._watch.observer, self._watch.grams = observer, None
-            self._watch.layers, self._watch.last = frozenset(range(self.n_layers)), self.n_layers
+        with self.using(observer, inputs=inputs, change=change, last=last, grad=grad):
             try:
-                self.hf(input_ids=batch, use_cache=False)
+                return self.hf(input_ids=batch, use_cache=False)
+            except Stop:
+                return None
+
+    @contextmanager
+    def using(
+        self,
+        observer: Observer | None = None,
+        *,
+        inputs: Callable[[Inputs], None] | None = None,
+        change: Change | None = None,
+        last: int | None = None,
+        grad: bool = False,
+    ) -> Iterator[None]:
+        """Hold the model while modules of :attr:`hf` are called by hand; as :meth:`run_whole`."""
+        with self._alone(), torch.set_grad_enabled(grad):
+            watch = self._watch
+            watch.observer, watch.inputs, watch.change = observer, inputs, change
+            watch.layers, watch.grams = frozenset(range(self.n_layers)), None
+            watch.last = self.n_layers if last is None else last
+            try:
+                yield
             finally:
-                self._watch.observer = self._watch.seen = None
+                watch.observer = watch.inputs = watch.change = watch.seen = None
 
     def patterns(
         self,
@@ -249,6 +279,14 @@ class ModelSession(TextEncoder):
             raise HeadError(
                 f"Layer {layer} of {self.name} has no attention: choose a head of another layer."
             )
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """Where this model's heads write, found when it is first asked for.
+
+        Raises :class:`ModelError` where what they write is not added to a residual stream.
+        """
+        return find_anatomy(self)
 
     @cached_property
     def _grams(self) -> dict[int, Tensor]:
