@@ -9,6 +9,7 @@ added), the model is refused.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -94,7 +95,7 @@ class _Solved:
             raise UnknownLayout("its layers are not one list")
         calls = {call.module: call for call in trace.calls}
         blocks = [calls[module] for module in listed]
-        for before, after in zip(blocks, blocks[1:], strict=False):
+        for before, after in pairwise(blocks):
             if not _close(before.output, after.given):
                 raise UnknownLayout("something happens between its layers")
         made = []
@@ -112,16 +113,14 @@ class _Solved:
             raise UnknownLayout("its attention has no output projection")
         posts: list[Any] = []
         if _close(attention.output, output.output):
-            for call in self.trace.between(attention.end, block.end):
-                if (
-                    call.given is not None
-                    and attention.output
-                    and _close(call.given, attention.output)
-                ):
-                    if measure_norm(call.module, call.given.tensor) is not None:
-                        posts.append(call)
+            posts = [
+                call
+                for call in self.trace.between(attention.end, block.end)
+                if _close(call.given, attention.output) and _is_norm(call)
+            ]
         written = posts[0] if posts else output
-        assert block.given is not None and block.output is not None
+        assert block.given is not None
+        assert block.output is not None
         delta = block.output.tensor.double() - block.given.tensor.double()
         columns = [written.output, *(c.output for c in self._children(block))]
         factor = _first_factor(delta, columns)
@@ -149,15 +148,18 @@ class _Solved:
         if _close(given, last.output):
             return None, head
         for call in self.trace.between(last.end, self.trace.clock):
-            if _close(given, call.output) and _close(call.given, last.output):
-                if call.given and measure_norm(call.module, call.given.tensor) is not None:
-                    return call.module, head
+            if _close(given, call.output) and _close(call.given, last.output) and _is_norm(call):
+                return call.module, head
         return None, None
 
 
 def _is_matrix(module: Any) -> bool:
     weight = getattr(module, "weight", None)
     return isinstance(weight, Tensor) and weight.ndim == 2
+
+
+def _is_norm(call: Call) -> bool:
+    return call.given is not None and measure_norm(call.module, call.given.tensor) is not None
 
 
 def _close(one: Seen | None, other: Seen | None) -> bool:

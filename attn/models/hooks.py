@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -61,8 +62,10 @@ def _hook(module: Any, layer: int, watch: Watch, products: _Products) -> None:
         if watch.inputs is not None or watch.change is not None:
             products.begin()
 
-    def report(module: Any, args: tuple[Any, ...], more: dict[str, Any], output: Any) -> None:
+    def leave(module: Any, args: Any, output: Any) -> None:
         products.end()
+
+    def report(module: Any, args: tuple[Any, ...], more: dict[str, Any], output: Any) -> None:
         if watch.wants(layer):
             given = signature.bind(*args, **more).arguments
             pattern = output[1] if products.changed is None else products.changed
@@ -76,6 +79,7 @@ def _hook(module: Any, layer: int, watch: Watch, products: _Products) -> None:
         watch.stop_after(layer)
 
     module.register_forward_pre_hook(follow)
+    module.register_forward_hook(leave, always_call=True)  # also where the pass ends inside
     module.register_forward_hook(report, with_kwargs=True)
 
 
@@ -89,20 +93,21 @@ class _Products(TorchFunctionMode):
         super().__init__()
         self.module, self.scale, self.layer = module, scale, layer
         self.watch, self.n_heads = watch, n_heads
-        self.running, self.scored = False, False
+        self.running = False
+        self.scored: Inputs | None = None
         self.changed: Tensor | None = None
 
     def begin(self) -> None:
         """Follow the products from here on."""
         self.end()
-        self.running, self.scored, self.changed = True, False, None
-        self.__enter__()
+        self.running, self.scored, self.changed = True, None, None
+        TorchFunctionMode.__enter__(self)  # type: ignore[no-untyped-call]
 
     def end(self) -> None:
         """Follow them no longer."""
         if self.running:
             self.running = False
-            self.__exit__(None, None, None)
+            TorchFunctionMode.__exit__(self, None, None, None)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         more = dict(kwargs or {})
@@ -111,18 +116,18 @@ class _Products(TorchFunctionMode):
             self._score(left, right, more.get("alpha", 1.0), args[0] * more.get("beta", 1.0))
         elif func in _PRODUCTS and args[1].ndim > 2:
             left, right = args[:2]
-            if not self.scored:
+            if self.scored is None:
                 self._score(left, right, self.scale(self.module), None)
-            elif self.watch.change is not None:
-                self.changed = self.watch.change(self.layer, self._by_head(left).float())
-                return func(self.changed.to(left.dtype).reshape(left.shape), right)
+            else:
+                if self.watch.inputs is not None:
+                    self.watch.inputs(replace(self.scored, value=self._by_head(right)))
+                if self.watch.change is not None:
+                    self.changed = self.watch.change(self.layer, self._by_head(left).float())
+                    return func(self.changed.to(left.dtype).reshape(left.shape), right)
         return func(*args, **more)
 
     def _score(self, query: Tensor, keys: Tensor, scale: float, bias: Tensor | None) -> None:
-        self.scored = True
-        if self.watch.inputs is None:
-            return
-        given = Inputs(
+        self.scored = Inputs(
             self.layer,
             self._by_head(query),
             self._by_head(keys).mT,
@@ -130,15 +135,10 @@ class _Products(TorchFunctionMode):
             float(scale),
             bias=None if bias is None else self._by_head(bias),
         )
-        try:
-            self.watch.inputs(given)
-        except BaseException:
-            self.end()
-            raise
 
     def _by_head(self, tensor: Tensor) -> Tensor:
         """(batch, head, ...) of (batch * head, ...); what has four dimensions has it already."""
-        return tensor.unflatten(0, (-1, self.n_heads)) if tensor.ndim == 3 else tensor
+        return tensor.reshape(-1, self.n_heads, *tensor.shape[1:]) if tensor.ndim == 3 else tensor
 
 
 def _visible(module: Any, mask: Tensor | None, pattern: Tensor) -> Tensor:
