@@ -57,6 +57,18 @@ class HeadId:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One writer to the residual stream: its name on screen, its layer, its head or -1.
+
+    The embedding, the position embedding and the biases have layer -1.
+    """
+
+    name: str
+    layer: int = -1
+    head: int = -1
+
+
+@dataclass(frozen=True)
 class Tokens:
     """A tokenized text.
 

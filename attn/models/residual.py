@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from attn.errors import ModelError
+from attn.heads import Part
 from attn.measure.norms import measure_norm
 from attn.models.anatomy import Block
 from attn.models.interface import Inputs, Reading, Stop
@@ -79,18 +80,6 @@ class _Layer:
     pattern: Tensor | None = None  # (head, dst, src)
     visible: Tensor | None = None  # (dst,)
     output: Tensor | None = None  # (n, d_model)
-
-
-@dataclass(frozen=True)
-class Part:
-    """One writer to the residual stream: its name on screen, its layer, its head or -1.
-
-    The embedding, the position embedding and the biases have layer -1.
-    """
-
-    name: str
-    layer: int = -1
-    head: int = -1
 
 
 class ResidualStream:

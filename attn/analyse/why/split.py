@@ -17,42 +17,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from attn.analyse.why.answers import Split
 from attn.errors import ModelError, QueryError
-from attn.heads import HeadId
-from attn.models.residual import Part, Reads, ResidualStream
+from attn.heads import HeadId, Part
+from attn.models.residual import Reads, ResidualStream
 
 EXACT = 1e-4
 """The most that parts may miss the score by, as a share of it."""
 
 ALIBI = "distance (ALiBi)"
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Why one pair of a head has its score: two ways to cut the same total.
-
-    ``total`` nats against the row; ``parts`` what wrote to the stream, with the biases last and,
-    where the model has ALiBi, its distance; ``query`` and ``key`` (part,) float64 nats: each adds
-    to ``total``. ``attention`` of the pair, 0..1; ``visible`` sources of its row; ``capped``
-    whether the model caps scores after this, so that nats are those before the cap.
-    """
-
-    head: HeadId
-    dst: int
-    src: int
-    total: float
-    parts: tuple[Part, ...]
-    query: np.ndarray
-    key: np.ndarray
-    attention: float
-    visible: int
-    capped: bool
-
-    def strongest(self, side: str, n: int) -> list[tuple[Part, float]]:
-        """The parts of a side, ``query`` or ``key``, with the most nats either way."""
-        values = self.query if side == "query" else self.key
-        order = np.argsort(-np.abs(values), kind="stable")[:n]
-        return [(self.parts[i], float(values[i])) for i in order]
 
 
 def read(session: Any, ids: Sequence[int], last: int | None = None) -> ResidualStream:
@@ -85,7 +58,9 @@ def check_pair(stream: ResidualStream, head: HeadId, dst: int, src: int) -> None
     if not 0 <= dst < len(stream):
         raise QueryError(f"The text has tokens 0 to {len(stream) - 1}: there is no {dst}.")
     if src not in seen_by(stream, head, dst):
-        raise QueryError(f"{head} does not see token {src} from token {dst}: choose an earlier one.")
+        raise QueryError(
+            f"{head} does not see token {src} from token {dst}: choose an earlier one."
+        )
 
 
 @dataclass(frozen=True, eq=False)
