@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from attn import runtime
 
 if TYPE_CHECKING:
+    from attn.analyse.why.split import why
     from attn.corpus.corpus import load_corpus
     from attn.describe.calls import describe, score
     from attn.heads import HeadId
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AttentionData", "HeadId", "Index", "charts", "describe", "load_corpus", "load_model",
-    "report", "scan", "score",
+    "report", "scan", "score", "why",
 ]  # fmt: skip
 
 _FOLDERS = ("describe", "scan")
@@ -45,6 +46,7 @@ _HOMES = {
     "load_model": "attn.models.session",
     "report": "attn.show.report",
     "score": "attn.describe.calls",
+    "why": "attn.analyse.why.split",
 }
 
 runtime.prepare()

@@ -323,6 +323,7 @@ class Reads:
     cap: float | None = field(init=False)
     bias: Tensor | None = field(init=False)
 
+    @torch.enable_grad()
     def __post_init__(self) -> None:
         held: list[HeldNorm | None] = []
         whole = self.of.stream(self.layer)[None].detach().clone().requires_grad_()
@@ -365,11 +366,13 @@ class Reads:
                 handle.remove()
         return caught[0]
 
+    @torch.enable_grad()
     def pull_query(self, head: int, dst: int, gradient: Tensor) -> Tensor:
         """(m, d_model): of gradients (m, d_head) at a head's query, those at the stream there."""
         pulled = _gradients(self._query[head, dst], self._hidden, gradient)
         return pulled[:, 0, dst]
 
+    @torch.enable_grad()
     def pull_key(self, head: int, gradient: Tensor) -> Tensor:
         """(m, n, d_model): of gradients (m, n, d_head) at a head's keys, those at the stream."""
         pulled = _gradients(self._key[head], self._hidden, gradient)

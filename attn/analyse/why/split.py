@@ -146,6 +146,23 @@ def split(stream: ResidualStream, head: HeadId, dst: int, src: int) -> Split:
     )
 
 
+def why(session: Any, text: str | Sequence[int], head: HeadId, dst: int, src: int) -> Split:
+    """Split the score of one look over what wrote to the residual stream.
+
+    ``text`` a text, or token ids; ``dst`` and ``src`` positions, a BOS counted. Raises as
+    :func:`read` and :func:`split`. Elhage et al. 2021, "A Mathematical Framework for Transformer
+    Circuits", with norms held and rotations as they are on this text.
+
+    >>> found = attn.why(model, "one two three. one two three.", attn.HeadId(18, 6), 6, 3)
+    >>> bool(abs(found.key.sum() - found.total) < 1e-4 * max(abs(found.total), 1))
+    True
+    >>> part, nats = found.strongest("key", 1)[0]
+    """
+    ids = session.encode(text).ids.tolist() if isinstance(text, str) else text
+    head.check(session.n_layers, session.n_heads)
+    return split(read(session, ids, head.layer), head, dst, src)
+
+
 def _nats(stream: ResidualStream, layer: int, at: Sequence[int], gradient: Tensor) -> np.ndarray:
     """(part,) float64: each part of the stream times a gradient (position, d_model)."""
     flat = gradient.reshape(-1)
