@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from typing import Any
@@ -108,21 +109,51 @@ def test_direct_effects_add_to_the_logit(name: str, make: Make) -> None:
     ids = ids_of(session)
     stream = read(session, ids)
     kept: list[Any] = []
-    head_module = plain.get_output_embeddings()
-    handle = head_module.register_forward_hook(lambda module, args, output: kept.append(output))
+    handle = plain.get_output_embeddings().register_forward_hook(
+        lambda module, args, output: kept.append(output)
+    )
     with torch.no_grad():
         logits = plain(input_ids=torch.tensor([ids])).logits[0].double()
     handle.remove()
     uncapped = kept[0][0].double()
-    tokens = plain.transformer.wte.weight.double()[ids]
-    places = plain.transformer.wpe.weight.double()[: len(ids)]
+    capped = getattr(plain.config.get_text_config(), "final_logit_softcapping", None)
+    assert bool(torch.allclose(uncapped, logits)) == (capped is None)
+    for dst in (3, 20):
+        token = ids[dst + 1]
+        parts, values = direct_parts(stream, dst, token)
+        wanted = float(uncapped[dst, token] - uncapped[dst].mean())
+        assert values.sum() == pytest.approx(wanted, abs=2e-4)
+        layer = next(number for number in (1, 0) if number not in kind.without)
+        for head in range(session.n_heads):
+            found = direct_effect(stream, HeadId(layer, head), dst)
+            assert found.token == token
+            assert found.capped == (capped is not None)
+            number = [part.name for part in parts].index(f"L{layer}H{head}")
+            assert found.total == pytest.approx(values[number], abs=1e-4)
+            assert found.sources.sum() == pytest.approx(found.total)
+            assert (found.sources[dst + 1 :] == 0).all()
+            best, value = found.raised[0]
+            again = direct_effect(stream, HeadId(layer, head), dst, best)
+            assert again.total == pytest.approx(value, abs=1e-4)
+
+
+def test_gpt2_by_hand(make: Make) -> None:
+    """Every part of every pair, from the weights of plain transformers, written out in loops."""
+    _, session, plain = make("gpt2")
+    ids = ids_of(session, 9)
+    stream = read(session, ids)
+    plain = copy.deepcopy(plain).double()
+    first, block = plain.transformer.h
+    d = plain.config.n_embd
+    tokens = plain.transformer.wte.weight[ids]
+    places = plain.transformer.wpe.weight[: len(ids)]
     with torch.no_grad():
         entered = tokens + places
-        pattern, value = _gpt2_attention(first, first.ln_1.double()(entered))
+        pattern, value = _gpt2_attention(first, first.ln_1(entered))
         w_o = first.attn.c_proj.weight
         heads = [pattern[h] @ value[h] @ w_o[h * D_HEAD : (h + 1) * D_HEAD] for h in range(HEADS)]
         middle = entered + sum(heads) + first.attn.c_proj.bias
-        mlp = first.mlp(first.ln_2.double()(middle))
+        mlp = first.mlp(first.ln_2(middle))
         bias = first.attn.c_proj.bias.expand_as(entered)
         parts = [tokens, places, *heads, mlp, bias]
         whole = middle + mlp
@@ -167,10 +198,11 @@ def test_llama_by_hand(make: Make) -> None:
     _, session, plain = make("llama")
     ids = ids_of(session, 9)
     stream = read(session, ids)
+    plain = copy.deepcopy(plain).double()
     n, kv = len(ids), plain.config.num_key_value_heads
-    first, block = (layer.double() for layer in plain.model.layers[:2])
+    first, block = plain.model.layers
     with torch.no_grad():
-        entered = plain.model.embed_tokens.weight.double()[ids]
+        entered = plain.model.embed_tokens.weight[ids]
         base = plain.config.rope_parameters["rope_theta"]
         angles = torch.arange(n).double()[:, None] * base ** (
             -torch.arange(0, D_HEAD, 2).double() / D_HEAD
