@@ -22,7 +22,7 @@ from attn.notebook import AttentionData
 from attn.show import charts
 from tests.conftest import SAMPLE_DOCS, Tiny
 
-FIGURES = ("budget", "grid", "pattern", "scatter", "spectrum")
+FIGURES = ("budget", "contributions", "grid", "pattern", "scatter", "spectrum")
 MODULES = {"describe": "attn.describe", "scan": "attn.scan"}
 
 

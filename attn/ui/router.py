@@ -31,6 +31,7 @@ _PAGES = (
     ("heads", "Heads", ":material/grid_on:", "All heads of the model by a chosen metric."),
     ("examples", "Examples", ":material/format_list_numbered:", "Where a head looks, with scores."),
     ("prompt", "Prompt", ":material/edit_note:", "A head's attention on a text of your own."),
+    ("why", "Why", ":material/account_tree:", "What made a head look there, and what it does."),
     (
         "search",
         "Search",

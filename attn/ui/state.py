@@ -88,6 +88,13 @@ def _place(text: str) -> str:
     return text
 
 
+def _document(text: str) -> str:
+    parts = text.split("-")
+    if text and (len(parts) != 2 or not all(part.isdecimal() for part in parts)):
+        raise ValueError(text)
+    return text
+
+
 def _ranges(text: str) -> str:
     try:
         return write(parse(text))
@@ -213,7 +220,7 @@ PARAMS = (
     Param("cells", "search", "", _pairs, "cells, like 9-2,17-4"),
     Param("against", "compare", "", str, "the name of an index"),
     Param("with", "compare", "", str, "heads, like L10H7,L4H2"),
-    Param("text", "prompt search compare", TEXT, str, "a text"),
+    Param("text", "prompt why search compare", TEXT, str, "a text"),
     Param("rest", "examples prompt compare", True, _flag, "0 or 1", _bit),
     Param("before", "prompt", "", str, "a text"),
     Param("scale", "examples prompt compare", "root", _choice(*SCALES), "root, linear or log"),
@@ -233,6 +240,11 @@ PARAMS = (
     Param("scan_write", "scan", False, _flag, "0 or 1", _bit),
     Param("scan_all", "scan", False, _flag, "0 or 1", _bit),
     Param("scan_dtype", "scan", "float32", _choice(*DTYPES), ", ".join(DTYPES)),
+    Param("document", "why", "", _document, "document-start"),
+    Param("look", "why", "", _pairs, "a pair, like 9-2"),
+    Param("trail", "why", "", _pins, "looks, like L18H6:0-33-21"),
+    Param("steps", "why", 2, _whole(1, 3), "1, 2 or 3"),
+    Param("least", "why", 5, _whole(1, 50), "a whole number, 1 to 50"),
     Param("pairs", "prompt", "", _pairs, "pairs, like 9-2,17-4"),
 )
 

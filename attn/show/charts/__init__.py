@@ -15,9 +15,10 @@ from attn.show.charts.bars import budget, spectrum
 from attn.show.charts.colors import MAKO, MARK, PARTS, icon, palette, shades
 from attn.show.charts.heads import grid, scatter
 from attn.show.charts.layout import config, label, library
+from attn.show.charts.parts import contributions
 from attn.show.charts.pattern import pattern
 
 __all__ = [
-    "MAKO", "MARK", "PARTS", "budget", "config", "grid", "icon", "label", "library", "palette",
-    "pattern", "scatter", "shades", "spectrum",
+    "MAKO", "MARK", "PARTS", "budget", "config", "contributions", "grid", "icon", "label",
+    "library", "palette", "pattern", "scatter", "shades", "spectrum",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from attn.show.glossary import WORDS
 from attn.ui.describe import describe
 from attn.ui.heads import circuits
 from attn.ui.search import search
+from attn.ui.why import why
 
 MEANS = (
     "Each is a mean over the rows counted, those from `min_row` on, unless it is of the weights."
@@ -143,6 +144,7 @@ SECTIONS = (
     ("From the weights", circuits.METHODS),
     ("Tokens, words, sentences", TOKENS),
     ("Rankings", RANKINGS),
+    ("Why a head looks there", why.METHODS),
     ("Searching for heads", search.METHODS),
     ("How descriptions are scored", describe.METHODS),
     ("What attention does not show", LIMITS),
