@@ -13,6 +13,7 @@ from attn.ui.prompt import edited_example
 from attn.ui.router import run_page
 from attn.ui.sidebar import View
 from attn.ui.state import BY, MOST_ROWS, ORDERS
+from attn.ui.why import links
 
 HELP = {
     "order": "Ranked: the strongest pairs first. Reversed: those nearest above average first. "
@@ -63,6 +64,7 @@ def body(view: View) -> None:
     def buttons(example: Example, window: Window) -> None:
         shelf.pin_button(view, example)
         edited_example.edit_button(view, window, ranking.place_of(example))
+        links.of_example(view, example)
 
     show = ranking.show_bands if order == "banded" else ranking.show
     shown = show(view, buttons)

@@ -10,6 +10,7 @@ from attn.ui.router import run_page
 from attn.ui.search import search
 from attn.ui.sidebar import View
 from attn.ui.state import LONGEST_TEXT
+from attn.ui.why import links
 
 
 def body(view: View) -> None:
@@ -32,6 +33,7 @@ def body(view: View) -> None:
         return
     pairs = text_view(view.index, view.head, read)
     if pairs:
+        links.of_pairs(view, read.tokens, pairs)
         search.by_pairs(view, read, pairs)
     edited_example.show(view, read)
     st.subheader(f"All heads of layer {view.head.layer}", anchor=False)

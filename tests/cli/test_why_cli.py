@@ -31,7 +31,7 @@ def test_json_rows_add_to_the_total(index: Any) -> None:
         assert set(parts) == {
             "embedding", *(f"L0H{head}" for head in range(index.manifest.n_heads)), "MLP 0", "bias",
         }  # fmt: skip
-    assert [row["part"] for row in rows if row["side"] == "pair"][0].count(" × ") == 1
+    assert next(row["part"] for row in rows if row["side"] == "pair").count(" × ") == 1
 
 
 def test_lines_for_people(index: Any) -> None:

@@ -47,7 +47,7 @@ from that sum through a norm, the query and key weights, and rotations by positi
   other parts and the softmax would change too. That takes an intervention, measured by a forward
   pass.
 - The sums are checked on every answer; a model whose scores are no such sum is refused by name.
-  Norms in the residual stream itself (BERT) are such a case, and half precision is not exact enough.
+  Norms in the residual stream itself (BERT) are such a case. Half precision is not exact enough.
 """
 
 
