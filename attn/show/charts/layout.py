@@ -44,9 +44,9 @@ def library() -> str:
     return script
 
 
-def label(text: str, longest: int = 24) -> str:
+def label(text: str, longest: int = 24, space: str = "·") -> str:
     """A token's text as Plotly may draw it: visible, short, and with no HTML left in it."""
-    text = shown(text)
+    text = shown(text, space)
     text = text if len(text) <= longest else text[: longest - 1] + "…"
     return html.escape(text).replace("$", "&#36;")
 

@@ -24,6 +24,7 @@ def contributions(names: Sequence[str], values: Sequence[float], unit: str = "na
     import plotly.graph_objects as go
 
     shown = [f"{value:+.2f}".replace("-", "−") for value in values]
+    labels = [label(name, space=" ") for name in names]
     figure = go.Figure()
     figure.add_bar(
         x=list(values),
@@ -33,7 +34,7 @@ def contributions(names: Sequence[str], values: Sequence[float], unit: str = "na
         textposition="outside",
         cliponaxis=False,
         marker={"color": [MAKO[3] if value >= 0 else LESS for value in values]},
-        customdata=[label(name) for name in names],
+        customdata=labels,
         hovertemplate="%{customdata}: %{text} " + unit + "<extra></extra>",
     )
     most = max((abs(value) for value in values), default=1.0) or 1.0
@@ -52,7 +53,7 @@ def contributions(names: Sequence[str], values: Sequence[float], unit: str = "na
         zerolinecolor="rgba(128,128,128,.6)", gridcolor="rgba(128,128,128,.2)",
     )  # fmt: skip
     figure.update_yaxes(
-        tickmode="array", tickvals=list(range(len(names))), ticktext=[label(n) for n in names],
+        tickmode="array", tickvals=list(range(len(names))), ticktext=labels,
         autorange="reversed", fixedrange=True, title=None,
     )  # fmt: skip
     return figure

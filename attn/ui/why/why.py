@@ -16,6 +16,7 @@ from attn.ui.notices import fail, plain
 from attn.ui.prompt.patterns import read_text, reading
 from attn.ui.sidebar import View, select
 from attn.ui.state import read_pins, write_pins
+from attn.ui.why import graph as drawn
 from attn.ui.why.asked import MOST_TOKENS, Answer, Look, answer, chosen_look, set_look
 
 BARS = 10
@@ -191,8 +192,6 @@ def _pairs(found: Answer) -> None:
 
 
 def _graph(view: View, tokens: Tokens | Window, found: Answer) -> None:
-    from attn.ui.why.graph import why_graph
-
     graph = found.graph
     st.subheader("Where that came from", anchor=False)
     shares = {side: graph.shown[graph.root, side] for side in ("query", "key")}
@@ -203,14 +202,34 @@ def _graph(view: View, tokens: Tokens | Window, found: Answer) -> None:
         "earlier look to ask the same of it."
     )
     places = {node.id: node for node in graph.nodes}
+    root = graph.splits[graph.root]
 
     def picked(name: str) -> None:
-        node = places.get(name)
-        if node is not None and node.head is not None and name != graph.root:
-            _go(view.head, (found_look.dst, found_look.src), node.head, (node.dst, node.src))
+        node = places[name]
+        if node.head is not None and name != graph.root:
+            _go(view.head, (root.dst, root.src), node.head, (node.dst, node.src))
 
-    found_look = graph.splits[graph.root]
-    why_graph(graph, tokens.labels, key="why_graph", on_pick=picked)
+    labels = tokens.labels
+    nodes = [
+        drawn.Node(
+            id=node.id,
+            title=node.part.name,
+            text=f"{labels[node.dst]} → {labels[node.src]}" if node.head else labels[node.dst],
+            position=node.dst,
+            layer=node.part.layer,
+            head=str(node.head or ""),
+            open=node.id in graph.splits,
+        )
+        for node in graph.nodes
+    ]
+    drawn.why_graph(
+        nodes,
+        [drawn.Edge(one.source, one.target, one.nats, one.side) for one in graph.edges],
+        tokens=labels,
+        selected=graph.root,
+        key="why_graph",
+        on_pick=picked,
+    )
 
 
 def _go(head: HeadId, look: Look, to: HeadId, at: Look) -> None:
