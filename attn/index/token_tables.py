@@ -71,6 +71,14 @@ class TokenTables(IndexReader):
         self._check(head)
         return self._token_rows(head, "source", self.uniform(head.layer) / FIXED, n)
 
+    def source_ids(self, head: HeadId, n: int | None = None) -> list[int]:
+        """The ids, in the model's vocabulary, of the tokens of :meth:`sources`, in its order."""
+        self._check(head)
+        table = self._tokens(head)
+        order = np.lexsort((table["token"], -table["source_mass"]))[:n]
+        ids: list[int] = self._vocabulary["id"][table["token"][order]].tolist()
+        return ids
+
     def destinations(self, head: HeadId, n: int | None = None) -> list[TokenRow]:
         """The tokens from which the head looks away from the first position, the most first."""
         return self._token_rows(head, "destination", self._vocabulary["rows"], n)

@@ -244,7 +244,8 @@ PARAMS = (
     Param("look", "why", "", _pairs, "a pair, like 9-2"),
     Param("trail", "why", "", _pins, "looks, like L18H6:0-33-21"),
     Param("steps", "why", 2, _whole(1, 3), "1, 2 or 3"),
-    Param("least", "why", 5, _whole(1, 50), "a whole number, 1 to 50"),
+    Param("least", "why", 10, _whole(1, 50), "a whole number, 1 to 50"),
+    Param("written", "why", False, _flag, "0 or 1", _bit),
     Param("pairs", "prompt", "", _pairs, "pairs, like 9-2,17-4"),
 )
 

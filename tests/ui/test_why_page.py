@@ -117,3 +117,15 @@ def test_an_encoder_is_refused_in_one_sentence(
 def test_methods_says_what_each_number_is(start: Start) -> None:
     assert "Holding the norms' scales" in said(start("methods"))
     assert "direct effect" in why.METHODS.lower()
+
+
+def test_what_it_writes_when_it_looks_at_its_favourite_tokens(start: Start, index: Index) -> None:
+    ids = index.source_ids(HeadId(1, 2), 12)
+    names = [row.token for row in index.sources(HeadId(1, 2), 12)]
+    known = {
+        int(i): name for i, name in zip(index._vocabulary["id"], index.vocabulary, strict=True)
+    }
+    assert [known[i] for i in ids] == names
+    app = start("why", layer=1, head=2, text=SENTENCE, written=1)
+    (found,) = [one.value for one in app.get("html") if "it looks at" in one.value]
+    assert found.count("<tr>") == 13

@@ -108,3 +108,18 @@ class Graph:
     splits: dict[str, Split]
     shown: dict[tuple[str, str], float]
     threshold: float
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a head writes when it looks at ``token`` (an id), as tokens that come next.
+
+    ``raised`` and ``lowered`` token ids with logits against the vocabulary's mean, up to a factor;
+    ``rank`` how many tokens are raised more than the token itself, of ``vocabulary``.
+    """
+
+    token: int
+    raised: tuple[tuple[int, float], ...]
+    lowered: tuple[tuple[int, float], ...]
+    rank: int
+    vocabulary: int

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import streamlit as st
 
-from attn.analyse.why.answers import DirectEffect, Graph
+from attn.analyse.why.answers import DirectEffect, Graph, Written
 from attn.heads import HeadId
 from attn.index.manifest import Manifest
 from attn.ui.library import models, read_layer
@@ -21,6 +21,8 @@ MOST_TOKENS = 256
 """The most tokens of a text on this page: the patterns of all heads are held."""
 
 MOST_PAIRS = 12
+
+MOST_WORDS = 6
 
 Look = tuple[int, int]
 """Destination and source."""
@@ -80,6 +82,22 @@ def _answer(
         return Answer(graph, pairs, direct_effect(stream, head, look[0]))
     except ModelError as error:
         return Answer(graph, pairs, None, str(error))
+
+
+def written(manifest: Manifest, head: HeadId, tokens: tuple[int, ...]) -> list[Written]:
+    """What the head writes when it looks at tokens (ids), from its weights."""
+    return _written(manifest.model, manifest.dtype, manifest.weights, head, tokens)
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _written(
+    model: str, dtype: str, weights: str, head: HeadId, tokens: tuple[int, ...]
+) -> list[Written]:
+    from attn.analyse.why.vocabulary import written_by_looking
+
+    session = models().get(model, dtype=dtype)
+    session.need_weights(weights)
+    return written_by_looking(session, head, tokens, n=MOST_WORDS)
 
 
 def strongest_look(manifest: Manifest, ids: tuple[int, ...], head: HeadId) -> Look:

@@ -11,16 +11,26 @@ from attn.heads import HeadId, Tokens, Window
 from attn.html_tables import table
 from attn.show import charts
 from attn.ui import downloads
+from attn.ui.components import details
 from attn.ui.library import models
 from attn.ui.notices import fail, plain
 from attn.ui.prompt.patterns import read_text, reading
 from attn.ui.sidebar import View, select
 from attn.ui.state import read_pins, write_pins
 from attn.ui.why import graph as drawn
-from attn.ui.why.asked import MOST_TOKENS, Answer, Look, answer, chosen_look, set_look
+from attn.ui.why.asked import (
+    MOST_TOKENS,
+    Answer,
+    Look,
+    answer,
+    chosen_look,
+    set_look,
+    written,
+)
 
 BARS = 10
 MOST_TRAIL = 12
+FAVOURITES = 12
 METHODS = """
 What a layer's attention reads is a sum: the embedding of the token and, in some models, of its
 position, what every earlier head and MLP wrote there, and biases. A head's score for a pair comes
@@ -44,6 +54,10 @@ from that sum through a norm, the query and key weights, and rotations by positi
   norm (its scale held) and the unembedding: what it adds to the logit of the token that came next,
   less its mean over the vocabulary. Later layers may use or undo what was written; that is not in
   it.
+- **From the weights**: what the head writes when it looks at a token, whatever the text: the
+  token's embedding as it is after the first MLP, the head's values and output at full attention,
+  the final norm, the unembedding (as for name movers, Wang et al. 2022). The layers between are
+  left out, and the norm's scale is that of the write alone, so compare logits within a row only.
 - **What attribution cannot show**: whether the head would look elsewhere without a part, because
   other parts and the softmax would change too. That takes an intervention, measured by a forward
   pass.
@@ -88,6 +102,7 @@ def show(view: View) -> None:
     _pairs(found)
     _graph(view, tokens, found)
     _direct(view, tokens, found, made)
+    _favourites(view)
 
 
 def _tokens(view: View) -> Tokens | Window | None:
@@ -177,7 +192,7 @@ def _sides(tokens: Tokens | Window, made: Split, view: View) -> None:
             st.subheader(f"{side.capitalize()} side", anchor=False)
             st.caption(
                 f"What wrote at {plain(shown(tokens.labels[at]))} ({at})"
-                + (", and makes the head look for this." if side == "query" else ", and is found.")
+                + (": what the head looks for." if side == "query" else ": what it finds there.")
                 + f" All {len(made.parts)} parts add to {made.total:+.2f} nats."
             )
             figure = charts.contributions(names, values)
@@ -298,3 +313,34 @@ def _direct(view: View, tokens: Tokens | Window, found: Answer, made: Split) -> 
             for (up, more), (down, less) in zip(direct.raised, direct.lowered, strict=True)
         ]  # fmt: skip
         st.html(table(("raised", "logits", "lowered", "logits"), rows))
+
+
+def _favourites(view: View) -> None:
+    """From the weights: what the head writes when it looks at the tokens that it looks at most."""
+    label = "From the weights: what it writes when it looks at the tokens it looks at most"
+    with details(label, "written") as opened:
+        if not opened:
+            return
+        manifest = view.index.manifest
+        ids = tuple(view.index.source_ids(view.head, FAVOURITES))
+        try:
+            with st.spinner("Reading the weights …"):
+                found = written(manifest, view.head, ids)
+        except AttnError as error:
+            fail(str(error))
+            return
+        decode = models().get(manifest.model, dtype=manifest.dtype).tokenizer.decode
+        rows = [
+            (
+                decode([one.token]),
+                "  ".join(shown(decode([token])) for token, _ in one.raised),
+                "  ".join(shown(decode([token])) for token, _ in one.lowered),
+                f"{one.rank + 1:,} of {one.vocabulary:,}",
+            )
+            for one in found
+        ]
+        st.html(table(("it looks at", "raises", "lowers", "the token's own rank"), rows))
+        st.caption(
+            "No text: the token's embedding after the first MLP, through the head at full "
+            "attention. A first rank means that the head copies the token."
+        )
