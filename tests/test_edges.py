@@ -54,7 +54,9 @@ MODELS: dict[str, tuple[Callable[[Any], None], dict[str, int]]] = {
     "a layer of zeros": (layer_of_zeros, {}),
     "NaN in one head": (nan_head, {}),
 }
-PAGES = ("heads", "examples", "search", "compare", "prompt", "describe", "scan", "methods")
+PAGES = (
+    "heads", "examples", "search", "compare", "prompt", "why", "describe", "scan", "methods",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", params=MODELS)
