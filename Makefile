@@ -4,6 +4,7 @@
 # make test    format, lint, types and tests; what tests need is installed first
 # make test-all   the same, random tests ten times as long
 # make bench   every benchmark, its table printed, and kept in benchmarks/results and README
+# make graph   build attn/ui/why/graph.js from frontend/; it needs npm, which nothing else does
 #
 # PYTHON=python3.12 chooses the Python that .venv is made with. ATTN_* settings are respected.
 
@@ -14,7 +15,7 @@ RUN := $(VENV)/bin/python
 export PIP_NO_INPUT := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help app setup describe-local test test-all bench browser
+.PHONY: help app setup describe-local test test-all bench browser graph
 
 help:
 	@sed -n "s/^# //p;/^$$/q" Makefile
@@ -49,6 +50,9 @@ bench: setup browser
 		echo; echo "benchmarks/$$name.py"; $(RUN) -m benchmarks.$$name || exit 1; \
 	done
 	@$(RUN) -m benchmarks.readme
+
+graph:
+	cd frontend && npm ci && npm run build
 
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null || { \

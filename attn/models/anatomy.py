@@ -171,6 +171,11 @@ def _close(one: Seen | None, other: Seen | None) -> bool:
 
 def _first_factor(delta: Tensor, columns: list[Seen | None]) -> float | None:
     """What the first column is multiplied by in the sum that gives ``delta``, if there is one."""
+    if not bool(delta.isfinite().all()):
+        raise UnknownLayout("it gives values that are not finite")
+    first = columns[0]
+    if first is not None and not bool(first.tensor.any()):  # its heads write nothing
+        return 1.0
     kept: list[Tensor] = []
     for column in columns:
         if column is None or column.tensor.numel() != delta.numel():
