@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from attn.index.index import Index
 from tests.e2e.conftest import Open, heading
-from tests.e2e.looking import HEAD, expect_head, query
+from tests.e2e.looking import HEAD, expect_head, expect_rows, query
 from tests.e2e.serving import go
 
 LOOK = {"layer": 18, "head": 6, "look": "17-4"}
@@ -45,6 +45,7 @@ def test_an_earlier_look_and_back_and_a_link_reopens_the_graph(visit: Open) -> N
 
 def test_an_example_asks_why(visit: Open, index: Index) -> None:
     page = visit("examples", layer=18, head=6)
+    expect_rows(page, index.top(HEAD, 10))  # the page stands: no row moves under the click
     page.get_by_role("button", name="Why?").first.click()
     expect(heading(page)).to_have_text("Why L18H6 looks there", timeout=ANSWER)
     expect_head(page, HEAD)
