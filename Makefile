@@ -46,7 +46,7 @@ test test-all: $(VENV)/installed-dev browser
 	$(RUN) -m pytest -n 2 $(if $(filter test-all,$@),--all)
 
 bench: setup browser
-	@for name in startup scan memory queries size dtypes search why browser; do \
+	@for name in startup scan memory queries size dtypes search why effects browser; do \
 		echo; echo "benchmarks/$$name.py"; $(RUN) -m benchmarks.$$name || exit 1; \
 	done
 	@$(RUN) -m benchmarks.readme

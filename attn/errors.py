@@ -16,6 +16,7 @@ AttnError
 ├── QueryError(ValueError)            a question the index has no answer to
 ├── ScanError(RuntimeError)           a scan that cannot be done as asked
 │   └── ScanStopped                   the user stopped it
+├── EffectsError(RuntimeError)        effects of heads that cannot be measured as asked, or read
 ├── SharingError(RuntimeError)        an index that cannot be sent or fetched
 └── DescribeError(RuntimeError)       a description or a score that cannot be had
     ├── DescriptionStoreError         the kept descriptions cannot be read or written
@@ -118,6 +119,10 @@ class ScanError(AttnError, RuntimeError):
 
 class ScanStopped(ScanError):
     """The user stopped the scan; what was done is kept."""
+
+
+class EffectsError(AttnError, RuntimeError):
+    """Effects of heads that cannot be measured as asked, or whose file cannot be read."""
 
 
 class SharingError(AttnError, RuntimeError):

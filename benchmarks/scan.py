@@ -62,9 +62,10 @@ def timed(work: Callable[[], None], device: str) -> float:
     return time.perf_counter() - start
 
 
-def plain_model(session: ModelSession) -> Any:
-    """A session's model without its logits, with transformers' fast attention."""
-    plain = copy.deepcopy(session.hf, {id(session._watch): None}).base_model
+def plain_model(session: ModelSession, logits: bool = False) -> Any:
+    """A session's model with transformers' fast attention; without its logits unless asked for."""
+    plain = copy.deepcopy(session.hf, {id(session._watch): None})
+    plain = plain if logits else plain.base_model
     plain.set_attn_implementation("sdpa")
     return plain
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from attn.heads import Example, Window
 from attn.ui import downloads
-from attn.ui.examples import ranking, shelf
+from attn.ui.examples import needed, ranking, shelf
 from attn.ui.prompt import edited_example
 from attn.ui.router import run_page
 from attn.ui.sidebar import View
@@ -18,7 +18,8 @@ from attn.ui.why import links
 HELP = {
     "order": "Ranked: the strongest pairs first. Reversed: those nearest above average first. "
     "Random: drawn evenly from all pairs above average. Banded: drawn evenly from each band of "
-    "attention, from a sixteenth up to all.",
+    "attention, from a sixteenth up to all. Most needed: the tokens that the model predicts worse "
+    "without this head, the worst first.",
     "token": "The exact text of the source token, a space before it written as · or a space.",
     "by": "Multiple: attention times how many sources the row sees. Attention: the plain share. "
     "Write: attention times the length of what the source's value writes.",
@@ -37,11 +38,13 @@ def controls(view: View) -> str:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         order: str = st.segmented_control(
             "Order", ORDERS, key="order", required=True, help=HELP["order"],
-            format_func=str.capitalize, **keep,
+            format_func=needed.title, **keep,
         )  # fmt: skip
+        st.number_input("Rows", 1, MOST_ROWS, key="rows", width=100, help=HELP["rows"], **keep)
+        if order == "needed":
+            return order
         ranking.token_picker(view.index, view.head, HELP["token"])
         ranking.other_filters(HELP)
-        st.number_input("Rows", 1, MOST_ROWS, key="rows", width=100, help=HELP["rows"], **keep)
         if order in ("random", "banded"):
             st.number_input("Seed", 0, 2**31, key="seed", width=110, help=HELP["seed"], **keep)
             return order
@@ -66,9 +69,9 @@ def body(view: View) -> None:
         edited_example.edit_button(view, window, ranking.place_of(example))
         links.of_example(view, example)
 
-    show = ranking.show_bands if order == "banded" else ranking.show
-    shown = show(view, buttons)
-    if shown:
+    if order == "needed":
+        needed.show(view)
+    elif shown := (ranking.show_bands if order == "banded" else ranking.show)(view, buttons):
         name = f"{view.index.name}.{view.head}"
         downloads.buttons("These rows", name, lambda: ranking.table(shown))
     shelf.show(view)

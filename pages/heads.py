@@ -13,7 +13,8 @@ from attn.ui.sidebar import View
 
 def body(view: View) -> None:
     """Map, scatter or list, best heads, and the numbers of the selected head."""
-    index = view.index
+    atlas_view = atlas.with_effect(view)
+    index = atlas_view.index
     st.header(f"Heads of {plain(index.manifest.model)}", anchor=False)
     scatter = None
     with st.container(horizontal=True, vertical_alignment="bottom"):
@@ -30,12 +31,12 @@ def body(view: View) -> None:
     left, right = st.columns([3, 1], gap="medium")
     with left:
         if kind == "list":
-            atlas.ranked(view, name, meant)
+            atlas.ranked(atlas_view, name, meant)
         else:
-            atlas.draw(view, name, scatter, meant)
+            atlas.draw(atlas_view, name, scatter, meant)
     with right:
         numbers.selected(view)
-        atlas.best(view, name, meant)
+        atlas.best(atlas_view, name, meant)
     downloads.buttons("All metrics", f"{index.name}.heads", lambda: atlas.table(index))
     numbers.numbers(view)
     circuits.weights(view)

@@ -25,7 +25,7 @@ commands = typer.Typer()
 @commands.command()
 def heads(
     index: IndexPath,
-    by: Annotated[str, typer.Option(help="A metric, like induction.")] = "induction",
+    by: Annotated[str, typer.Option(help="A metric, like induction, or effect.")] = "induction",
     n: Count = 20,
     metrics: Annotated[
         list[Path] | None,
@@ -34,12 +34,19 @@ def heads(
     as_json: Json = False,
 ) -> None:
     """List the heads with the highest value of a metric."""
+    from attn.index.effects import find_effects
     from attn.index.index import Index
+    from attn.index.with_effects import EFFECT, IndexWithEffects
     from attn.measure.user_metrics import load_file
 
     for file in metrics or ():
         load_file(file)
     opened = Index.open(index)
+    if by == EFFECT.name:
+        measured = find_effects(opened.path, opened.manifest)
+        if measured is None:
+            raise QueryError("No effects are measured here: run `python -m attn effects INDEX`.")
+        opened = IndexWithEffects(opened, measured)
     values = opened.metric(by)
     if opened.none_counted:
         say(opened.none_counted)

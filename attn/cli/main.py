@@ -8,7 +8,7 @@ import sys
 import typer
 
 from attn.cli import app as app_commands
-from attn.cli import describe, doctor, heads, scan, share, why
+from attn.cli import describe, doctor, effects, heads, scan, share, why
 from attn.errors import AttnError
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Explore the attention heads of transformer language models.",
 )
-for group in (app_commands, scan, heads, why, share, describe, doctor):
+for group in (app_commands, scan, heads, why, effects, share, describe, doctor):
     app.add_typer(group.commands)
 
 

@@ -24,9 +24,9 @@ import numpy as np
 
 from attn.describe.judges import Belief, Judge, Weights
 from attn.describe.questions import CHOICES, TIERS, PairQuestion, PickQuestion, Questions
+from attn.measure.bootstrap import DRAWS, document_draws
 
 Z = 1.959963984540054
-DRAWS = 1000
 
 
 @dataclass(frozen=True)
@@ -213,12 +213,7 @@ def _draws(questions: Sequence[PairQuestion] | Sequence[PickQuestion]) -> np.nda
 
     The same questions get the same draws, so that two judges of them can be compared.
     """
-    _, which = np.unique([one.document_id for one in questions], return_inverse=True)
-    documents = int(which.max()) + 1
-    random = np.random.default_rng(0)
-    drawn = random.multinomial(documents, np.full(documents, 1 / documents), size=DRAWS)
-    found: np.ndarray = drawn[:, which].astype(float)
-    return found
+    return document_draws([one.document_id for one in questions])
 
 
 def newcombe(area: float, yes: int, no: int) -> tuple[float, float]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from attn.index.format import DOCUMENT_COLUMNS, DOCUMENTS, GROUP, VOCABULARY, options
@@ -172,3 +173,19 @@ def read_documents(folder: Path) -> Iterator[list[Record]]:
     with pq.ParquetFile(folder / DOCUMENTS, page_checksum_verification=True) as file:
         for group in range(file.num_row_groups):
             yield [Record(**row) for row in file.read_row_group(group).to_pylist()]
+
+
+def read_numbers(folder: Path) -> np.ndarray:
+    """(document,) int64: the places of an index's documents in the corpus, rising."""
+    table = pq.read_table(folder / DOCUMENTS, columns=["document"], page_checksum_verification=True)
+    return np.unique(table["document"].to_numpy())
+
+
+def read_ids(folder: Path, documents: np.ndarray) -> Iterator[tuple[int, int, list[int]]]:
+    """The windows of some documents in order: document, start, token ids."""
+    wanted = pa.array(documents)
+    with pq.ParquetFile(folder / DOCUMENTS, page_checksum_verification=True) as file:
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, ["document", "start", "ids"])
+            for row in table.filter(pc.is_in(table["document"], wanted)).to_pylist():
+                yield row["document"], row["start"], row["ids"]

@@ -148,7 +148,9 @@ def attend(
     else:
         scores = torch.bmm(rows, keys).mul_(scale)
         if softcap is not None:
-            scores = scores.div_(softcap).tanh_().mul_(softcap)
+            scores = scores.div_(softcap).tanh_()
+            # A backward pass needs what tanh gave as it was.
+            scores = scores * softcap if scores.requires_grad else scores.mul_(softcap)
         if attention_mask is not None:
             scores += _rows_of(attention_mask, n_heads // n_kv, n_kv)
     pattern = torch.softmax(scores, dim=-1, dtype=torch.float32)

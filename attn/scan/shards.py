@@ -7,30 +7,23 @@
         shards/00000.safetensors  all layers of one fixed range of documents
         shards/00000.json         its size and SHA-256: the shard is committed
 
-A file gets its final name by a hard link, after it was synced under a temporary one, so it is whole
-or not there. If two scans do the same shard, the first link stays and both go on.
+If two scans do the same shard, the first stays and both go on: see :mod:`attn.index.parts`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
 import os
-import re
 import shutil
 import time
-import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from attn.errors import ScanError
-from attn.files import sha256, sync
 from attn.index.format import FROM_CORPUS
+from attn.index.parts import Parts
 from attn.scan.partials import LayerPart, from_tensors, to_tensors
 
 READING = ".read-"  # how a folder's name begins while a corpus is read into it
@@ -41,87 +34,29 @@ class Shards:
     """The shards in one folder, by number."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder / "shards"
-        self._folder.mkdir(exist_ok=True)
+        self._parts = Parts(folder / "shards")
 
     def committed(self, number: int) -> bool:
         """Whether the shard is there and its bytes are those that were written."""
-        record, file = self._record(number), self._file(number)
-        if record is None:
-            return False
-        with contextlib.suppress(OSError):
-            if record == (file.stat().st_size, sha256(file)):
-                return True
-        for kind in ("json", "safetensors"):  # it was damaged, so it is scanned again
-            with contextlib.suppress(OSError):
-                self._file(number, kind).unlink()
-        return False
+        return self._parts.committed(_name(number))
 
     def commit(self, number: int, parts: Sequence[LayerPart]) -> None:
         """Write a shard, one part for each layer, unless another scan was first. Raises OSError."""
-        temporary = self._folder / f".{uuid.uuid4().hex}"
-        note = temporary.with_suffix(".json")
         named = {
             f"{layer}.{name}": tensor.numpy()
             for layer, part in enumerate(parts)
             for name, tensor in to_tensors(part).items()
         }
-        try:
-            with _as_os_error():
-                save_file(named, temporary)
-            _link(temporary, self._file(number))
-            # A file with this name is complete and holds the same.
-            record = {
-                "bytes": self._file(number).stat().st_size,
-                "sha256": sha256(self._file(number)),
-            }
-            note.write_text(json.dumps(record))
-            _link(note, self._file(number, "json"))
-        finally:
-            temporary.unlink(missing_ok=True)
-            note.unlink(missing_ok=True)
+        self._parts.commit(_name(number), named)
 
     def layer(self, number: int, layer: int) -> LayerPart:
         """One layer of a committed shard; OSError where another scan has removed it meanwhile."""
-        start = f"{layer}."
-        # As NumPy: for torch the file is opened twice, and may be gone the second time.
-        with _as_os_error(), safe_open(self._file(number), framework="np") as file:
-            names = [name for name in file.keys() if name.startswith(start)]  # noqa: SIM118
-            named = {name.removeprefix(start): file.get_tensor(name) for name in names}
+        named = self._parts.read(_name(number), f"{layer}.")
         return from_tensors({k: torch.from_numpy(v) for k, v in named.items()}, [number])
 
-    def _record(self, number: int) -> tuple[int, str] | None:
-        try:
-            record = json.loads(self._file(number, "json").read_text())
-            return int(record["bytes"]), str(record["sha256"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
 
-    def _file(self, number: int, kind: str = "safetensors") -> Path:
-        return self._folder / f"{number:05d}.{kind}"
-
-
-@contextlib.contextmanager
-def _as_os_error() -> Iterator[None]:
-    """Turn safetensors' own error for a full disk or a missing file into OSError."""
-    try:
-        yield
-    except SafetensorError as error:
-        found = re.search(r"os error (\d+)", str(error))
-        number = int(found[1]) if found else errno.EIO
-        raise OSError(number, os.strerror(number)) from error
-
-
-def _link(temporary: Path, final: Path) -> None:
-    """Give a file its final name once its bytes are on disk. The first one to do so wins."""
-    sync(temporary)
-    try:
-        os.link(temporary, final)
-    except FileExistsError:
-        return
-    except OSError:  # the file system has no hard links
-        os.replace(temporary, final)
-    sync(final.parent)
+def _name(number: int) -> str:
+    return f"{number:05d}"
 
 
 def take_over(fresh: Path, work: Path) -> None:

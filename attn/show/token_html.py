@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from attn.formatting import shown
 from attn.heads import Example, Window
+from attn.index.effects import Needed
 from attn.show.charts.colors import MARK
 
 NEAR = 28
@@ -102,6 +103,32 @@ def example_text(
     """
     n = len(window.texts) if bidirectional else example.dst + 1
     return f'<div class="attn-row">{_text(example, window, n, bos)}</div>'
+
+
+def needed_head(needed: Needed, window: Window, rank: int) -> str:
+    """A token that a head is needed for, as HTML: the token, by how much its loss rises, where."""
+    where = f"document {needed.document}, {html.escape(shown_source(window.source))}"
+    return (
+        f'<div class="attn-head"><span class="attn-rank">{rank}</span>'
+        f"{token(window.labels[needed.position])}"
+        f'<span class="attn-number"><b>{needed.change:+.3f} nats</b></span>'
+        f'<span class="attn-number">loss {needed.loss:.3f}</span>'
+        f'<span class="attn-quiet">predicted after {token(window.labels[needed.position - 1])} '
+        f"· {where}</span></div>"
+    )
+
+
+def needed_text(needed: Needed, window: Window) -> str:
+    """The text up to the token that is predicted, as HTML; of a long one, its end."""
+    texts, end = window.texts, needed.position
+    first = max(0, end - 3 * NEAR)
+    cut = _cut(first) if first else ""
+    before = html.escape("".join(texts[first:end]))
+    last = html.escape(texts[end] or window.labels[end])
+    return (
+        f'<div class="attn-row"><p class="attn-text" dir="{direction(texts, window.kinds)}">{cut}'
+        f'{before}<span class="attn-dst">{last}</span></p></div>'
+    )
 
 
 def direction(texts: Sequence[str], kinds: Sequence[str]) -> str:

@@ -13,10 +13,12 @@ import numpy as np
 import streamlit as st
 
 from attn.config import settings
-from attn.errors import AttnError, IndexFailure
+from attn.errors import AttnError, EffectsError, IndexFailure
 from attn.heads import Tokens
+from attn.index.effects import RECORD, Effects, find_effects, finished
 from attn.index.index import Index, find_indexes
 from attn.index.manifest import Manifest
+from attn.index.with_effects import IndexWithEffects
 from attn.models import builtin
 
 if TYPE_CHECKING:
@@ -62,6 +64,35 @@ def _entry(path: Path) -> Entry:
 @st.cache_resource(max_entries=32, show_spinner=False)
 def _open(path: str, stamp: int) -> Index:
     return Index.open(path)
+
+
+def effects_of(index: Index) -> Effects | None:
+    """The effects measured beside an index; None where there are none that can be read."""
+    found = with_effects(index)
+    return found.effects if isinstance(found, IndexWithEffects) else None
+
+
+def with_effects(index: Index) -> Index:
+    """The index with the metric ``effect`` where that was measured, or else as it is."""
+    try:
+        stamps = [(f.name, (f / RECORD).stat().st_mtime_ns) for f in finished(index.path)]
+    except OSError:  # one was removed just now
+        return index
+    if not stamps:
+        return index
+    return _with_effects(str(index.path), index.manifest.identity, tuple(stamps), index)
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _with_effects(
+    path: str, identity: str, stamps: tuple[tuple[str, int], ...], _index: Index
+) -> Index:
+    try:
+        found = find_effects(_index.path, _index.manifest)
+    except EffectsError:
+        _LOG.warning("The effects beside %s cannot be read", path, exc_info=True)
+        return _index
+    return _index if found is None else IndexWithEffects(_index, found)
 
 
 def default_model() -> str:

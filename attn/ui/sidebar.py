@@ -15,10 +15,11 @@ from attn.analyse.filters import LAYER, parse, write
 from attn.config import settings
 from attn.heads import HeadId
 from attn.index.index import Index
+from attn.index.with_effects import EFFECT
 from attn.models import builtin
 from attn.ui import tour
 from attn.ui.components import copy_link
-from attn.ui.library import Entry, entries
+from attn.ui.library import Entry, entries, with_effects
 from attn.ui.notices import plain
 from attn.ui.scan.scan_jobs import last_part, show_running
 from attn.ui.state import (
@@ -93,15 +94,15 @@ def _fit(index: Index) -> None:
         for name in ("layer", "head"):
             st.session_state[name] = int(st.session_state[name])
     st.session_state[_SHAPE] = shape
+    names = with_effects(index).metric_names
     for key in ("metric", "x", "y"):
-        if st.session_state.get(key) not in index.metric_names:
-            add_notice(
-                f"The index has no metric {st.session_state.get(key)!r}: "
-                f"{index.metric_names[0]} is shown."
-            )
-            st.session_state[key] = index.metric_names[0]
+        asked = st.session_state.get(key)
+        if asked not in names:
+            how = "; `python -m attn effects` measures it" if asked == EFFECT.name else ""
+            add_notice(f"The index has no metric {asked!r}{how}: {names[0]} is shown.")
+            st.session_state[key] = names[0]
     ranges = parse(st.session_state.get("where") or "")
-    known = [one for one in ranges if one.name in (LAYER, *index.metric_names)]
+    known = [one for one in ranges if one.name in (LAYER, *names)]
     for one in ranges:
         if one not in known:
             add_notice(f"The index has no metric {one.name!r}: heads are not filtered by it.")

@@ -173,7 +173,7 @@ def _or_nothing(value: int | None) -> str:
 
 
 MOST_PINS = 12
-ORDERS = ("ranked", "reversed", "random", "banded")
+ORDERS = ("ranked", "reversed", "random", "banded", "needed")
 VIEWS = ("map", "scatter", "list")
 FINDS = ("token", "pattern")
 BY_HAND = "drawn by hand"
@@ -198,7 +198,7 @@ PARAMS = (
     Param("metrics", "heads compare", False, _flag, "0 or 1", _bit),
     Param("tokens", "heads compare", False, _flag, "0 or 1", _bit),
     Param("circuits", "heads", False, _flag, "0 or 1", _bit),
-    Param("order", "examples", "ranked", _choice(*ORDERS), "ranked, reversed, random or banded"),
+    Param("order", "examples", "ranked", _choice(*ORDERS), "one of " + ", ".join(ORDERS)),
     Param("by", "examples", "multiple", _choice(*BY), "multiple, attention or write"),
     Param("token", "examples", None, lambda text: text or None, "a token", _optional),
     Param("to", "examples", None, lambda text: text or None, "a token", _optional),

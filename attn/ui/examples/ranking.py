@@ -131,11 +131,11 @@ def examples_on_page(ranking: Ranking) -> tuple[Example, ...]:
     return ranking.examples[int(st.session_state["first"]) - 1 :]
 
 
-def pager(ranking: Ranking) -> None:
-    """Buttons for the previous and next rows, if there are any."""
+def pager(kept: int) -> None:
+    """Buttons for the previous and next rows of those kept, if there are any."""
     state = st.session_state
     first, rows = int(state["first"]), int(state["rows"])
-    more = ranking.kept >= first + rows
+    more = kept >= first + rows
     if first == 1 and not more:
         return
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -147,8 +147,8 @@ def pager(ranking: Ranking) -> None:
                 name, key=name, icon=f":material/{sign}:", disabled=not there,
                 on_click=_turn, args=(max(first + step, 1),),
             )  # fmt: skip
-        last = min(first + rows - 1, ranking.kept)
-        st.caption(f"Rows {first:,} to {last:,} of {ranking.kept:,} that the index keeps")
+        last = min(first + rows - 1, kept)
+        st.caption(f"Rows {first:,} to {last:,} of {kept:,} that the index keeps")
 
 
 def _turn(first: int) -> None:
@@ -168,7 +168,7 @@ def show(view: View, more: More) -> tuple[Example, ...]:
     shown_rows = examples_on_page(ranking)
     for rank, example in enumerate(shown_rows, int(st.session_state["first"])):
         example_card(view, example, rank, more)
-    pager(ranking)
+    pager(ranking.kept)
     return shown_rows
 
 

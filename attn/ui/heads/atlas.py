@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import streamlit as st
@@ -15,6 +16,7 @@ from attn.index.index import Index
 from attn.show import charts
 from attn.ui import downloads
 from attn.ui.heads.numbers import best_heads
+from attn.ui.library import with_effects
 from attn.ui.sidebar import View, select
 from attn.ui.state import VIEWS
 
@@ -25,6 +27,11 @@ CAPTIONS = {
     "scatter": "Each point is one head. Click one to select it.",
     "list": "Each row is one head. Click the box at its left to select it.",
 }
+
+
+def with_effect(view: View) -> View:
+    """The view, its heads with their effects as one metric more where these were measured."""
+    return replace(view, index=with_effects(view.index))
 
 
 def kind() -> str:

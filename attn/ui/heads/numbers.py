@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import streamlit as st
 
@@ -15,6 +17,7 @@ from attn.measure.metrics import Metric
 from attn.show import charts
 from attn.ui import downloads
 from attn.ui.components import details
+from attn.ui.heads import effects
 from attn.ui.notices import plain
 from attn.ui.router import page_link
 from attn.ui.sidebar import View
@@ -26,6 +29,7 @@ def explain(metric: Metric) -> str:
     """A metric in one line of Markdown: what it is, its range, when to distrust it."""
     low, high = metric.low_high
     span = f"From {low:g} up" if high is None else f"{low:g} to {high:g}"
+    span = "Any number" if math.isinf(low) else span
     return f"**{metric.title}** · {metric.text} {span}, {metric.unit}. *Mind:* {metric.warning}"
 
 
@@ -59,6 +63,7 @@ def numbers(view: View) -> None:
         st.subheader(f"Head {head} in numbers", anchor=False)
         downloads.report(view)
     st.markdown(plain(summary(index, head)))
+    effects.line(view)
     if not index.rows(head):
         return
     figure = charts.budget({str(head): index.budget(head)}, PART_TITLES)

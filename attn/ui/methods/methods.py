@@ -8,7 +8,7 @@ from attn.formatting import shown
 from attn.measure.metrics import metrics
 from attn.show.glossary import WORDS
 from attn.ui.describe import describe
-from attn.ui.heads import circuits
+from attn.ui.heads import circuits, effects
 from attn.ui.search import search
 from attn.ui.why import why
 
@@ -53,7 +53,7 @@ _COUNTS = ("sink", "duplicate token", "induction", "the rest", "previous token",
 LIMITS = """
 - Attention says where a head reads, not what it moves: a cell of 0.9 can carry next to nothing.
 - A high metric is a habit on this corpus, not a purpose. Names such as "induction head" need tests
-  of their own: ablation, or patching.
+  of their own: ablation, as in *Effects of heads*, or patching.
 - Heads rest on the first position. A high attention there says that the head had nothing to do.
 - Ranked examples are the extreme ones. Read random ones too before you say what a head does.
 - Texts are cut at the scan's context length, so nothing further back is ever seen.
@@ -142,6 +142,7 @@ def worked_example() -> str:
 SECTIONS = (
     ("A worked example", worked_example()),
     ("From the weights", circuits.METHODS),
+    ("Effects of heads", effects.METHODS),
     ("Tokens, words, sentences", TOKENS),
     ("Rankings", RANKINGS),
     ("Why a head looks there", why.METHODS),
