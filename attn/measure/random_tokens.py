@@ -36,6 +36,12 @@ def random_sequences(
     return np.array(rows, np.int64)
 
 
+def vocabulary_of(session: Any) -> np.ndarray:
+    """(token,) int64: the ids of a model that are no special tokens."""
+    ids = np.arange(min(session.n_vocab, len(session.tokenizer)))
+    return np.setdiff1d(ids, session.tokenizer.all_special_ids)
+
+
 def random_metrics(pattern: Tensor, length: int) -> dict[str, Tensor]:
     """Each random metric of every head, (head,), from a pattern on :func:`random_sequences`.
 
@@ -49,10 +55,7 @@ def measure_random(session: Any, n: int = 8, seed: int = 0) -> dict[str, np.ndar
 
     NaN in layers without attention.
     """
-    vocabulary = np.setdiff1d(
-        np.arange(min(session.n_vocab, len(session.tokenizer))), session.tokenizer.all_special_ids
-    )
-    ids = random_sequences(vocabulary, session.bos_id, n, seed, session.n_ctx)
+    ids = random_sequences(vocabulary_of(session), session.bos_id, n, seed, session.n_ctx)
     length = ids.shape[1] // 2
     tables: dict[str, np.ndarray] = {}
     for layer, pattern in session.patterns(ids):

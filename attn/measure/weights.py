@@ -161,7 +161,7 @@ def measure_weights(session: Any) -> dict[str, np.ndarray]:
     the residual stream; nothing where a model's weights cannot be told by head, or a norm beside
     them is of no known kind. Read from the cache folder where they are there already.
     """
-    name = f"{session.weights[:32]}-{_shape(session)[:16]}-{_code()[:16]}.npz"
+    name = f"{session.weights[:32]}-{shape_of(session)[:16]}-{_code()[:16]}.npz"
     place = settings().cache / "weights" / name
     try:
         with place.open("rb") as file, np.load(file, allow_pickle=False) as kept:
@@ -169,7 +169,7 @@ def measure_weights(session: Any) -> dict[str, np.ndarray]:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):  # none, or damaged
         pass
     found = _measure(session)
-    _keep(found, place)
+    keep(found, place)
     return found
 
 
@@ -180,7 +180,7 @@ def _code() -> str:
     return hashlib.sha256(files + rules.encode()).hexdigest()
 
 
-def _shape(session: Any) -> str:
+def shape_of(session: Any) -> str:
     """A hash of what decides how weights are read and the hash of the weights leaves out: the
     configuration, with the number of heads, and an unembedding of its own."""
     digest = hashlib.sha256(session.hf.config.to_json_string().encode())
@@ -191,7 +191,7 @@ def _shape(session: Any) -> str:
     return digest.hexdigest()
 
 
-def _keep(found: dict[str, np.ndarray], place: Path) -> None:
+def keep(found: dict[str, np.ndarray], place: Path) -> None:
     """Write a file of the cache, all at once; a folder that cannot be written is left alone."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -48,7 +48,8 @@ def _hook(module: Any, layer: int, watch: Watch) -> None:
             given = signature.bind(*args, **more).arguments
             pattern = output[1].float()  # (batch, head, dst, src)
             values = None
-            if watch.grams is not None and watch.values is not None:
+            wanted = watch.grams is not None or watch.shows_values
+            if wanted and watch.values is not None:
                 values = watch.values(layer, given["hidden_states"])
             watch.report(
                 layer, pattern, _visible(module, given.get("attention_mask"), pattern), values

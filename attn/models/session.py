@@ -132,21 +132,26 @@ class ModelSession(TextEncoder):
             self._visible[batch.shape[1]] = {k: v.cpu() for k, v in seen.items()}
 
     def run_whole(
-        self, ids: Tensor | np.ndarray | Sequence[Sequence[int]], observer: Observer
+        self,
+        ids: Tensor | np.ndarray | Sequence[Sequence[int]],
+        observer: Observer,
+        values: bool = False,
     ) -> None:
         """Run all of the model, the unembedding too, with every layer's reading to ``observer``.
 
-        ``ids`` (batch, position). For whoever hooks the modules of :attr:`hf`; the observer is
-        called while they run. Raises as :meth:`observe`.
+        ``ids`` (batch, position); ``values`` gives each reading its values. For whoever hooks the
+        modules of :attr:`hf`; the observer is called while they run. Raises as :meth:`observe`.
         """
         batch = self._batch(ids)
         with self._alone(), torch.no_grad():
             self._watch.observer, self._watch.grams = observer, None
             self._watch.layers, self._watch.last = frozenset(range(self.n_layers)), self.n_layers
+            self._watch.shows_values = values
             try:
                 self.hf(input_ids=batch, use_cache=False)
             finally:
                 self._watch.observer = self._watch.seen = None
+                self._watch.shows_values = False
 
     def patterns(
         self,
