@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from attn.config import settings
-from attn.measure import norms, random_tokens, weights
+from attn.measure import circuits, draws, norms, weights
 from attn.measure.metrics import NotMeasured, of_kind
 from attn.measure.probes.model import ProbedModel
 
@@ -61,7 +61,7 @@ def _rest(session: Any) -> str:
     told = [sorted(session.tokenizer.get_vocab().items()), session.bos_id, session.n_ctx]
     digest.update(json.dumps(told).encode())
     own = sorted(Path(str(__file__)).parent.glob("*.py"))
-    for file in (*own, *(Path(str(m.__file__)) for m in (norms, random_tokens, weights))):
+    for file in (*own, *(Path(str(m.__file__)) for m in (circuits, draws, norms, weights))):
         digest.update(file.read_bytes())
     for probe in of_kind("probe").values():
         digest.update(inspect.getsource(probe).encode())

@@ -15,8 +15,8 @@ from attn.measure.metric import NotMeasured
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from attn.measure.circuits import Layer
     from attn.measure.norms import Norms
-    from attn.measure.weights import Layer
 
 _WORD = "and"  # what stands before a word whose token with a leading space is wanted
 
@@ -86,7 +86,7 @@ class ProbedModel:
 
     def weights(self, layer: int) -> Layer:
         """A layer's weights as stored. Raises NotMeasured where they cannot be told by head."""
-        from attn.measure.weights import layer_weights
+        from attn.measure.circuits import layer_weights
 
         try:
             return layer_weights(self.session, layer)
@@ -119,13 +119,11 @@ class ProbedModel:
         return [*([] if bos is None else [bos]), *ids]
 
     def unembed(self, stream: Tensor) -> Tensor:
-        """(..., token) float32: logits of a stream (..., d_model), but for scale and biases."""
-        final = self.norms.final
-        if final is not None:
-            mean = stream.mean(-1, keepdim=True) if final.centred else 0.0
-            stream = (stream - mean) * final.gain
-        weight: Tensor = self.session.hf.get_output_embeddings().weight.detach()
-        logits: Tensor = stream.float() @ weight.float().mT
+        """(..., token) float32: logits if a stream (..., d_model) were the last."""
+        head, last = self.session.hf.get_output_embeddings(), self.norms.last
+        stream = stream.to(head.weight.dtype)
+        stream = stream if last is None else last.forward(stream)  # forward: no hook of a run
+        logits: Tensor = head.forward(stream).float()
         return logits
 
     def directions(self, tokens: Sequence[int]) -> Tensor:

@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from attn.measure.probes.model import ProbedModel, Seen
 
 LENGTH = 128
+RECALL = 0.5  # the share of the answer that the model itself must say
 FILLER = (
     "The river was high after a week of rain, and the boats stayed at the pier. A man sold bread "
     "and apples from a cart near the gate. Two children ran past with a small brown dog. The bells "
     "rang at noon and most of the shops closed for an hour. In the afternoon the wind turned and "
     "the clouds moved off to the east. Someone played a piano in a house on the hill. The mail "
-    "came late, as it often did in spring. By evening the streets were dry and the lamps were lit, and "
-    "people sat outside to talk about the harvest, the roads and the price of wood."
+    "came late, as it often did in spring. By evening the streets were dry and the lamps were lit, "
+    "and people sat outside to talk about the harvest, the roads and the price of wood."
 )
 NEEDLES = (
     ("The key to the blue box is under the third stone by the old well.", "Where is the key?", 0.2),
@@ -106,7 +107,7 @@ def retrieval(model: ProbedModel) -> np.ndarray:
     ended = model.run([one.ids for one in texts], look)
     said = ended.best.cpu().numpy()
     counts = [
-        float((said[i, one.rows] == np.array(one.answer)).mean()) > 0.5
+        float((said[i, one.rows] == np.array(one.answer)).mean()) > RECALL
         for i, one in enumerate(texts)
     ]
     if not any(counts):

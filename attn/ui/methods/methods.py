@@ -69,10 +69,11 @@ tokens".
 - Thresholds for *retrieval* (0.1, Wu et al. 2024) and *successor* (0.4, a re-implementation of
   Gould et al. 2023) are published. The others, 0.3 and 0.4, are chosen here.
 - Direct effects go from the head straight through the final norm, its scale held as it was in the
-  run, to the vocabulary. What later layers make of them is left out, and so are biases.
+  run, to the vocabulary. What later layers make of them is left out, and so are
+  biases behind the heads.
 - Where a model lacks the words as single tokens, cannot do the task, reads both ways, or has no
-  straight path to the vocabulary, the probe is "not measured", with the reason. An index made before
-  a probe was added has it "not measured" too.
+  straight path to the vocabulary, the probe is "not measured", with the reason. In an index made
+  before a probe was added it is "not measured" too.
 - Induction, duplicate and previous token are those on random tokens (Olsson et al. 2022); names
   are those of Wang et al. 2022, copy suppression that of McDougall et al. 2023.
 """
