@@ -165,7 +165,8 @@ def check_numbers(found: Scanned, heads: Sequence[HeadId]) -> None:
     """Metrics, rows and pairs of an index equal the oracle's."""
     index = found.index
     names = (*ROW_METRICS, *DERIVED, *(WRITE_METRICS if found.plan.write else ()))
-    assert set(index.metric_names) == {*names, *RANDOM_METRICS, *of_kind("weights")}
+    probed = {*of_kind("probe")} - {*index.not_measured}
+    assert set(index.metric_names) == {*names, *RANDOM_METRICS, *of_kind("weights"), *probed}
     for head in heads:
         wanted = oracle.head_numbers(found.texts, head.layer, head.head, found.plan.min_row)
         wanted |= oracle.random_numbers(found.random, head.layer, head.head)

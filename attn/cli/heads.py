@@ -206,12 +206,16 @@ def find(
 
 @commands.command()
 def summary(index: IndexPath, head: Head) -> None:
-    """Say in two sentences what a head's numbers are."""
+    """Say in two sentences what a head's numbers are, and which known roles it plays."""
+    from attn.analyse.roles import roles, told
     from attn.analyse.summary import summary as sentences
     from attn.heads import HeadId
     from attn.index.index import Index
 
-    print(sentences(Index.open(index), HeadId.parse(head)))
+    opened, at = Index.open(index), HeadId.parse(head)
+    print(sentences(opened, at))
+    if known := told(roles(opened, at)):
+        print(known)
 
 
 @commands.command("report")

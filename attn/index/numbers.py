@@ -12,13 +12,12 @@ from attn.index.reader import IndexReader
 from attn.measure.budget import PARTS
 from attn.measure.fixed_point import FIXED
 from attn.measure.histograms import DISTANCES
-from attn.measure.metrics import Metric, values_of
+from attn.measure.metrics import OF_MODEL, Metric, values_of
 from attn.measure.user_metrics import load_installed
 
 _RANDOM_COMPOSITION = "random_composition"
 _OF_WEIGHTS = ("q_", "k_", "v_", "ov_", "qk_", _RANDOM_COMPOSITION)
 """How the columns begin that hold what the weights say and are no metric."""
-_OF_MODEL = ("random", "weights")  # the kinds of metric that do not depend on the corpus
 
 
 class HeadNumbers(IndexReader):
@@ -31,7 +30,7 @@ class HeadNumbers(IndexReader):
         for name, made in self._defined.items():
             if name in self._heads:
                 found[name] = self._heads[name]
-            elif made.kind not in _OF_MODEL:
+            elif made.kind not in OF_MODEL:
                 try:
                     found[name] = values_of(made, means)
                 except KeyError:  # a sum that this index lacks
@@ -89,6 +88,8 @@ class HeadNumbers(IndexReader):
         }
 
     def _why_not(self, made: Metric) -> str:
+        if made.name in self.measured.reasons:
+            return self.measured.reasons[made.name]
         if made.kind == "weights":
             return "the weights of this model cannot be told apart by head"
         if made.kind == "writes" and not self.manifest.write:
@@ -120,8 +121,8 @@ class HeadNumbers(IndexReader):
     def of_model(self) -> dict[str, np.ndarray]:
         """What does not depend on the corpus: column → (layer, head) or (layer, head, ...).
 
-        The metrics on random tokens and, where the index has them, what the weights say, as
-        :func:`attn.measure.weights.measure_weights` gives it.
+        The metrics on random tokens, those of probes and, where the index has them, what the
+        weights say, as :func:`attn.measure.weights.measure_weights` gives it.
         """
         names = [
             name for name in self._heads if name in self._defined or name.startswith(_OF_WEIGHTS)

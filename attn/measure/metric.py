@@ -15,6 +15,8 @@ function takes and gives:
 - ``random``: the pattern (batch, head, dst, src) on random tokens that come twice, and the length
   of one copy → (head,). See :mod:`attn.measure.random_tokens`.
 - ``weights``: what :mod:`attn.measure.weights` finds, name → (layer, head, ...) → (layer, head).
+- ``probe``: a :class:`~attn.measure.probes.model.ProbedModel` → (layer, head), on inputs made for
+  it. Raises :class:`NotMeasured` where the model has no answer.
 
 The first five are summed over the rows that count, in fixed point; the metric is the mean. Rows
 before ``min_row`` and padding are left out by the scan, not by the function.
@@ -45,10 +47,20 @@ Means = Mapping[str, np.ndarray]
 SUMMED = ("pairs", "offsets", "rows", "positions", "writes")
 """The kinds that a scan sums, in the order in which an index keeps them."""
 
-KINDS = (*SUMMED, "derived", "random", "weights")
+OF_MODEL = ("random", "weights", "probe")
+"""The kinds that do not depend on the corpus."""
+
+KINDS = (*SUMMED, "derived", *OF_MODEL)
 
 SHARE = (0.0, 1.0)
 """The range of a share of attention."""
+
+ANY = (float("-inf"), None)
+"""The range of what has either sign and any size."""
+
+
+class NotMeasured(Exception):
+    """A probe that a model gives no answer to; its text is the reason, in a few words."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,9 @@ class Metric:
     ``formula`` per row; ``low_high`` its range, with None where there is no upper end; ``warning``
     when to distrust it; ``main`` whether it is shown before the others unfold; ``scale`` what a sum
     of 1.0 is in fixed point; ``shown`` whether it is a metric or only a sum that derived metrics
-    need; ``origin`` the file or package that defines it, empty for those that come with attn;
+    need; ``role`` what a head is called whose value reaches ``threshold``, and ``on`` on which
+    inputs that was measured, all three empty where the metric gives no role; ``origin`` the file or
+    package that defines it, empty for those that come with attn;
     ``source`` a hash of that file's text. ``function`` is None in an index that was made with a
     definition that is not loaded now.
     """
@@ -75,9 +89,20 @@ class Metric:
     main: bool = False
     scale: float = FIXED
     shown: bool = True
+    role: str = ""
+    threshold: float | None = None
+    on: str = ""
     origin: str = ""
     source: str = ""
     function: Callable[..., Any] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def span(self) -> str:
+        """The range in words."""
+        low, high = self.low_high
+        if high is None:
+            return "Of either sign" if low == float("-inf") else f"From {low:g} up"
+        return f"{low:g} to {high:g}"
 
 
 DEFINED: dict[str, Metric] = {}
@@ -97,13 +122,17 @@ def metric(
     main: bool = False,
     scale: float | None = None,
     shown: bool = True,
+    role: str = "",
+    threshold: float | None = None,
+    on: str = "",
 ) -> Callable[[_Function], _Function]:
     """Define a metric: the decorator of its function, which stays as it is.
 
     ``kind`` one of :data:`KINDS`; ``name`` the function's unless given; ``scale`` what a sum of 1.0
     is in fixed point: 2^32 for shares of attention, 2^20 for others, unless given. A sum must stay
-    below 2^63 over a whole corpus. Raises MetricError for a name that is taken, a kind that there
-    is not, or a docstring that does not say when to distrust the metric.
+    below 2^63 over a whole corpus. ``role``, ``threshold`` and ``on`` as in :class:`Metric`. Raises
+    MetricError for a name that is taken, a kind that there is not, a role without a threshold, or a
+    docstring that does not say when to distrust the metric.
 
     >>> from attn.measure.metric import DEFINED, metric
     >>> @metric("offsets", "Ten back", unit="share of attention", formula="a[dst, dst−10]")
@@ -134,6 +163,9 @@ def metric(
                 main=main,
                 scale=fixed if scale is None else scale,
                 shown=shown,
+                role=role,
+                threshold=threshold,
+                on=on,
                 function=function,
             )
         )
@@ -156,6 +188,8 @@ def add(made: Metric) -> None:
             f"The metric {made.name} is of no known kind, {made.kind!r}: "
             f"choose one of {', '.join(KINDS)}."
         )
+    if bool(made.role) != (made.threshold is not None):
+        raise MetricError(f"The metric {made.name} needs a role and its threshold, or neither.")
     if made.shown and not (made.text and made.warning):
         raise MetricError(
             f"The docstring of the metric {made.name} needs two paragraphs: what it means, and "

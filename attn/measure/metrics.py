@@ -1,15 +1,17 @@
-"""All metrics by name: those of patterns, those of the weights, and those that users add.
+"""All metrics by name: those of patterns, of the weights, of probes, and those that users add.
 
 Import what is needed from here: importing this module defines the metrics that come with attn.
 """
 
 from __future__ import annotations
 
-from attn.measure import pattern_metrics, weight_metrics
+from attn.measure import pattern_metrics, probes, weight_metrics
 from attn.measure.metric import (
     DEFINED,
+    OF_MODEL,
     SUMMED,
     Metric,
+    NotMeasured,
     metrics,
     of_kind,
     of_rows,
@@ -18,8 +20,8 @@ from attn.measure.metric import (
 )
 
 __all__ = [
-    "DEFINED", "SUMMED", "WAYS", "Metric", "metrics", "of_kind", "of_rows", "pattern_metrics",
-    "sums", "values_of", "weight_metrics",
+    "DEFINED", "OF_MODEL", "SUMMED", "WAYS", "Metric", "NotMeasured", "metrics", "of_kind",
+    "of_rows", "pattern_metrics", "probes", "sums", "values_of", "weight_metrics",
 ]  # fmt: skip
 
 WAYS = {

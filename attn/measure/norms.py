@@ -79,13 +79,17 @@ class Norms:
 
     ``unembeds`` whether the unembedding reads the residual stream, through the final norm or as it
     is; where it does not (a masked model's head has a layer of its own), no path leads straight
-    from a head to the vocabulary.
+    from a head to the vocabulary. ``blocks`` the module of each layer and ``outputs`` the linear
+    module through which its attention writes, by layer; ``last`` the module of the final norm.
     """
 
     layers: dict[int, LayerNorms] = field(default_factory=dict)
     embedding: Norm | None = None
     final: Norm | None = None
     unembeds: bool = False
+    blocks: dict[int, Any] = field(default_factory=dict)
+    outputs: dict[int, Any] = field(default_factory=dict)
+    last: Any = None
 
 
 class UnknownNorm(UnknownLayout):
@@ -125,6 +129,10 @@ class _Norms(Trace):
         found = Norms(
             {layer: self._of_layer(*calls) for layer, calls in self.layers.items()},
             embedding=self._giving(entered, 0, first),
+            blocks={layer: block.module for layer, (block, _) in self.layers.items()},
+            outputs={
+                layer: self._writes(attention) for layer, (_, attention) in self.layers.items()
+            },
         )
         if unembedding is None or left is None:
             return found
@@ -133,8 +141,15 @@ class _Norms(Trace):
         for call in self.between(last, self.clock):
             if unembedding.same(call.output) and left.same(call.given):
                 final = self._measured(call)
-                return replace(found, final=final, unembeds=final is not None)
+                return replace(found, final=final, unembeds=final is not None, last=call.module)
         return found
+
+    def _writes(self, attention: Call) -> Any:
+        """The last linear module that ran inside an attention."""
+        kinds = ("Linear", "Conv1D")
+        inside = self.between(attention.start, attention.end)
+        linear = [call.module for call in inside if type(call.module).__name__ in kinds]
+        return linear[-1] if linear else None
 
     def _of_layer(self, block: Call, attention: Call) -> LayerNorms:
         read = self._giving(attention.given, block.start, attention.start)

@@ -269,6 +269,7 @@ def previous_write(written: Tensor, total: Tensor) -> Tensor:
 @metric(
     "random", "Induction on random tokens", unit=_ATTENTION, main=True,
     formula="a[dst, dst−49], rows of the second copy",
+    role="induction", threshold=0.4, on="on random tokens",
 )  # fmt: skip
 def induction_random(pattern: Tensor, length: int) -> Tensor:
     """On 50 random tokens said twice: attention on what followed the first copy of the current one.
@@ -281,6 +282,7 @@ def induction_random(pattern: Tensor, length: int) -> Tensor:
 @metric(
     "random", "Duplicate on random tokens", unit=_ATTENTION, main=True,
     formula="a[dst, dst−50], rows of the second copy",
+    role="duplicate token", threshold=0.4, on="on random tokens",
 )  # fmt: skip
 def duplicate_random(pattern: Tensor, length: int) -> Tensor:
     """On 50 random tokens said twice: attention on the first copy of the current token.
@@ -293,6 +295,7 @@ def duplicate_random(pattern: Tensor, length: int) -> Tensor:
 @metric(
     "random", "Previous on random tokens", unit=_ATTENTION, main=True,
     formula="a[dst, dst−1], rows of the second copy",
+    role="previous token", threshold=0.4, on="on random tokens",
 )  # fmt: skip
 def previous_random(pattern: Tensor, length: int) -> Tensor:
     """On 50 random tokens said twice: attention on the token just before.

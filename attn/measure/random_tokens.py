@@ -10,30 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from attn.measure.draws import random_sequences, vocabulary_of
 from attn.measure.metrics import of_kind
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-RANDOM_LENGTH = 50  # tokens in one copy
-
-
-def random_sequences(
-    vocabulary: np.ndarray, bos_id: int | None, n: int = 8, seed: int = 0, n_ctx: int = 10**6
-) -> np.ndarray:
-    """(n, position) int64: BOS (where there is one), then random tokens, then the same again.
-
-    ``vocabulary`` (token,) the ids to draw from, without replacement. A copy has 50 tokens, fewer
-    where the context or the vocabulary is smaller.
-    """
-    start = 0 if bos_id is None else 1
-    length = min(RANDOM_LENGTH, len(vocabulary), (n_ctx - start) // 2)
-    draw = np.random.default_rng(seed)
-    rows = []
-    for _ in range(n):
-        copy = draw.choice(vocabulary, length, replace=False)
-        rows.append(np.concatenate([[bos_id] if start else [], copy, copy]))
-    return np.array(rows, np.int64)
+__all__ = ["measure_random", "random_metrics", "random_sequences"]
 
 
 def random_metrics(pattern: Tensor, length: int) -> dict[str, Tensor]:
@@ -49,10 +32,7 @@ def measure_random(session: Any, n: int = 8, seed: int = 0) -> dict[str, np.ndar
 
     NaN in layers without attention.
     """
-    vocabulary = np.setdiff1d(
-        np.arange(min(session.n_vocab, len(session.tokenizer))), session.tokenizer.all_special_ids
-    )
-    ids = random_sequences(vocabulary, session.bos_id, n, seed, session.n_ctx)
+    ids = random_sequences(vocabulary_of(session), session.bos_id, n, seed, session.n_ctx)
     length = ids.shape[1] // 2
     tables: dict[str, np.ndarray] = {}
     for layer, pattern in session.patterns(ids):

@@ -110,6 +110,10 @@ def _try(made: Metric) -> None:
     Raises MetricError where it fails, or gives another shape or a value that is not finite.
     """
     assert made.function is not None  # it has just been defined
+    if made.kind == "probe":
+        raise MetricError(
+            f"The metric {made.name} of {made.origin} is a probe: those come with attn alone."
+        )
     given, shapes = _samples()[made.kind]
     try:
         values = np.asarray(made.function(*given))

@@ -18,9 +18,6 @@ import inspect
 import os
 import tempfile
 import zipfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,103 +26,19 @@ import torch
 from torch import Tensor
 
 from attn.config import settings
-from attn.measure import module_calls
+from attn.measure import circuits, module_calls
 from attn.measure import norms as norms_of_models
+from attn.measure.circuits import Layer, layer_weights, of_finite
 from attn.measure.metrics import of_kind
-from attn.measure.norms import LayerNorms, Norms, find_norms
+from attn.measure.norms import Norms, find_norms
+
+__all__ = ["Layer", "composition", "eigenvalues", "layer_weights", "measure_weights"]
 
 PARTNERS = 5
 """Earlier heads that are kept for each way to compose."""
 
 WAYS = ("q", "k", "v")
 """What of a head reads an earlier head's output: its queries, keys or values."""
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """The attention weights of one layer, float32, KV heads repeated for each of their heads.
-
-    ``w_q``, ``w_k``, ``w_v`` (head, d_model, d_head); ``w_o`` (head, d_head, d_model).
-    """
-
-    w_q: Tensor
-    w_k: Tensor
-    w_v: Tensor
-    w_o: Tensor
-
-    def folded(self, norms: LayerNorms) -> Layer:
-        """The same layer with the linear part of its norms in its weights."""
-        w_q, w_k, w_v, w_o = self.w_q, self.w_k, self.w_v, self.w_o
-        if norms.read is not None:
-            w_q, w_k, w_v = (norms.read.before(weight) for weight in (w_q, w_k, w_v))
-        if norms.query is not None:
-            w_q = norms.query.of_heads(w_q)
-        if norms.key is not None:
-            w_k = norms.key.of_heads(w_k)
-        if norms.written is not None:
-            w_o = norms.written.after(w_o)
-        return Layer(w_q, w_k, w_v, w_o)
-
-    @cached_property
-    def written(self) -> Tensor:
-        """(head, d_head, d_model): ``W_V W_O`` but for a rotation from the left."""
-        return _root(self.w_v) @ self.w_o
-
-    def read(self, way: str) -> Tensor:
-        """(head, d_model, d_head): what a way reads of an earlier head's output.
-
-        That is ``W_Q W_Kᵀ``, ``W_K W_Qᵀ`` or ``W_V W_O``, but for a rotation from the right.
-        """
-        one, other = {
-            "q": (self.w_q, self.w_k),
-            "k": (self.w_k, self.w_q),
-            "v": (self.w_v, self.w_o.mT),
-        }[way]
-        return one @ _root(other).mT
-
-    @cached_property
-    def ov_singular(self) -> Tensor:
-        """(head, d_head) singular values of ``W_V W_O``, falling."""
-        return _singular(self.w_v, self.w_o.mT)
-
-    @cached_property
-    def qk_singular(self) -> Tensor:
-        """(head, d_head) singular values of ``W_Q W_Kᵀ``, falling."""
-        return _singular(self.w_q, self.w_k)
-
-
-def _root(factor: Tensor) -> Tensor:
-    """R (head, d_head, d_head) of ``factor`` (head, d_model, d_head), for which RᵀR = factorᵀ
-    factor: what is left of the factor in a product, but for a rotation from the left."""
-    r: Tensor = torch.linalg.qr(factor, mode="r").R
-    return r
-
-
-def _singular(left: Tensor, right: Tensor) -> Tensor:
-    """(head, d_head) singular values of ``left rightᵀ``, both (head, d_model, d_head), falling."""
-    return _of_finite(torch.linalg.svdvals, _root(left) @ _root(right).mT)
-
-
-def _of_finite(values: Callable[[Tensor], Tensor], square: Tensor) -> Tensor:
-    """(head, d_head) values of square matrices (head, d_head, d_head), NaN of one not finite."""
-    finite = square.isfinite().flatten(1).all(1)
-    found = values(torch.where(finite[:, None, None], square, 0.0))
-    return torch.where(finite[:, None], found, torch.nan)
-
-
-def layer_weights(session: Any, layer: int) -> Layer:
-    """A layer's weights as stored, from the session's Bridge.
-
-    Raises ValueError where the Bridge cannot tell them by head.
-    """
-    attn, n = session.bridge.blocks[layer].attn, session.n_heads
-    found = []
-    for name in ("W_Q", "W_K", "W_V", "W_O"):
-        weight = getattr(attn, name).detach().float()
-        if weight.ndim != 3 or n % len(weight):
-            raise ValueError(f"{name} of layer {layer} is {tuple(weight.shape)}")
-        found.append(weight.repeat_interleave(n // len(weight), 0))
-    return Layer(*found)
 
 
 def eigenvalues(w_v: Tensor, w_o: Tensor, through: Tensor) -> Tensor:
@@ -135,7 +48,7 @@ def eigenvalues(w_v: Tensor, w_o: Tensor, through: Tensor) -> Tensor:
     is ``W_U W_E``. All eigenvalues but d_head of that (vocabulary, vocabulary) matrix are 0, and
     the others are those of ``W_O W_U W_E W_V``. NaN for a head whose weights are not finite.
     """
-    return _of_finite(torch.linalg.eigvals, (w_o @ through @ w_v).double())
+    return of_finite(torch.linalg.eigvals, (w_o @ through @ w_v).double())
 
 
 def composition(left: Tensor, right: Tensor) -> Tensor:
@@ -162,7 +75,7 @@ def measure_weights(session: Any) -> dict[str, np.ndarray]:
     the residual stream; nothing where a model's weights cannot be told by head, or a norm beside
     them is of no known kind. Read from the cache folder where they are there already.
     """
-    name = f"{session.weights[:32]}-{_shape(session)[:16]}-{_code()[:16]}.npz"
+    name = f"{session.weights[:32]}-{shape_of(session)[:16]}-{_code()[:16]}.npz"
     place = settings().cache / "weights" / name
     try:
         with place.open("rb") as file, np.load(file, allow_pickle=False) as kept:
@@ -170,7 +83,7 @@ def measure_weights(session: Any) -> dict[str, np.ndarray]:
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):  # none, or damaged
         pass
     found = _measure(session)
-    _keep(found, place)
+    keep(found, place)
     return found
 
 
@@ -179,12 +92,12 @@ def _code() -> str:
     rules = "".join(inspect.getsource(rule) for rule in of_kind("weights").values())
     files = b"".join(
         Path(str(one)).read_bytes()
-        for one in (__file__, norms_of_models.__file__, module_calls.__file__)
+        for one in (__file__, circuits.__file__, norms_of_models.__file__, module_calls.__file__)
     )
     return hashlib.sha256(files + rules.encode()).hexdigest()
 
 
-def _shape(session: Any) -> str:
+def shape_of(session: Any) -> str:
     """A hash of what decides how weights are read and the hash of the weights leaves out: the
     configuration, with the number of heads, and an unembedding of its own."""
     digest = hashlib.sha256(session.hf.config.to_json_string().encode())
@@ -195,7 +108,7 @@ def _shape(session: Any) -> str:
     return digest.hexdigest()
 
 
-def _keep(found: dict[str, np.ndarray], place: Path) -> None:
+def keep(found: dict[str, np.ndarray], place: Path) -> None:
     """Write a file of the cache, all at once; a folder that cannot be written is left alone."""
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -71,7 +71,8 @@ def _hook(module: Any, layer: int, watch: Watch, products: _Products) -> None:
             pattern = output[1] if products.changed is None else products.changed
             pattern = pattern.float()  # (batch, head, dst, src)
             values = None
-            if watch.grams is not None and watch.values is not None:
+            wanted = watch.grams is not None or watch.shows_values
+            if wanted and watch.values is not None:
                 values = watch.values(layer, given["hidden_states"])
             watch.report(
                 layer, pattern, _visible(module, given.get("attention_mask"), pattern), values

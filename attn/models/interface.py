@@ -34,13 +34,15 @@ class Reading:
     ``pattern`` (batch, head, dst, src) float32, rows sum to 1; rows of padding are undefined.
     ``visible`` (batch or 1, dst) int64: how many sources the mask lets each row see. ``norms``
     (batch, head, src) float32: ``‖v_src · W_O‖``, what each source's value writes through the head
-    at full attention; None where it was not asked for.
+    at full attention; ``values`` (batch, kv head, src, d_head): what each source's value is, as the
+    head mixes it. Both None where they were not asked for.
     """
 
     layer: int
     pattern: Tensor
     visible: Tensor
     norms: Tensor | None = None
+    values: Tensor | None = None
 
 
 Observer = Callable[[Reading], None]
@@ -77,9 +79,10 @@ class Watch:
     """Receives the reports of one model's attention function, and decides when to stop.
 
     ``name`` the model's; ``grams`` of each layer (head, d_head, d_head): ``W_O W_Oᵀ`` where norms
-    are wanted; ``values`` gives (batch, head, src, d_head) from a layer and its attention's input.
-    ``inputs`` is called with every layer's before its pattern is computed; ``change`` gives the
-    pattern to use instead, which is what the observer sees.
+    are wanted; ``values`` gives (batch, head, src, d_head) from a layer and its attention's input;
+    ``shows_values`` whether readings have their values. ``inputs`` is called with every layer's
+    before its pattern is computed; ``change`` gives the pattern to use instead, which is what the
+    observer sees.
     """
 
     name: str = ""
@@ -90,6 +93,7 @@ class Watch:
     values: Callable[[int, Tensor], Tensor] | None = None
     inputs: Callable[[Inputs], None] | None = None
     change: Change | None = None
+    shows_values: bool = False
     seen: tuple[Tensor | None, Tensor] | None = (
         None  # the last mask, and how many sources it leaves visible
     )
@@ -104,7 +108,8 @@ class Watch:
         norms = None
         if self.grams is not None and value is not None:
             norms = _norms(value, self.grams[layer])
-        self.observer(Reading(layer, pattern, visible, norms))
+        kept = value if self.shows_values else None
+        self.observer(Reading(layer, pattern, visible, norms, kept))
 
     def stop_after(self, layer: int) -> None:
         """End the forward pass if no later layer is wanted."""

@@ -141,17 +141,20 @@ class ModelSession(TextEncoder):
         change: Change | None = None,
         last: int | None = None,
         grad: bool = False,
+        values: bool = False,
     ) -> Any:
         """Run all of the model, the unembedding too, and return what it gives, ``logits`` with it.
 
         ``ids`` (batch, position); ``observer`` gets every layer's reading, ``inputs`` what its
         attention computes with, ``change`` gives other patterns; ``last`` the layer after whose
         attention the pass ends, returning None; ``grad`` whether torch keeps what a backward pass
-        needs. For whoever hooks the modules of :attr:`hf`: all of it is called while they run.
-        Raises as :meth:`observe`.
+        needs; ``values`` gives each reading its values. For whoever hooks the modules of
+        :attr:`hf`: all of it is called while they run. Raises as :meth:`observe`.
         """
         batch = self._batch(ids)
-        with self.using(observer, inputs=inputs, change=change, last=last, grad=grad):
+        with self.using(
+            observer, inputs=inputs, change=change, last=last, grad=grad, values=values
+        ):
             try:
                 return self.hf(input_ids=batch, use_cache=False)
             except Stop:
@@ -166,6 +169,7 @@ class ModelSession(TextEncoder):
         change: Change | None = None,
         last: int | None = None,
         grad: bool = False,
+        values: bool = False,
     ) -> Iterator[None]:
         """Hold the model while modules of :attr:`hf` are called by hand; as :meth:`run_whole`."""
         with self._alone(), torch.set_grad_enabled(grad):
@@ -173,10 +177,12 @@ class ModelSession(TextEncoder):
             watch.observer, watch.inputs, watch.change = observer, inputs, change
             watch.layers, watch.grams = frozenset(range(self.n_layers)), None
             watch.last = self.n_layers if last is None else last
+            watch.shows_values = values
             try:
                 yield
             finally:
                 watch.observer = watch.inputs = watch.change = watch.seen = None
+                watch.shows_values = False
 
     def patterns(
         self,

@@ -26,6 +26,7 @@ from attn.index.folder import index_folder, is_whole, put_in_place
 from attn.index.format import FROM_CORPUS
 from attn.index.manifest import derived_values
 from attn.index.measured import Measured
+from attn.measure.probes.measure import measure_probes
 from attn.measure.random_tokens import measure_random
 from attn.measure.user_metrics import load_installed
 from attn.measure.weights import measure_weights
@@ -92,7 +93,10 @@ def scan(
             try:
                 report(Progress("Measuring the weights", 0, 0, 0, 0.0))
                 of_model = measure_random(session, seed=plan.seed) | measure_weights(session)
-                _assemble(plan, work, index, of_model, values, report)
+                report(Progress("Probing for known roles", 0, 0, 0, 0.0))
+                probed, reasons = measure_probes(session)
+                measured = Measured.now(reasons)
+                _assemble(plan, work, index, of_model | probed, values, measured, report)
                 put_in_place(index, folder)
             finally:
                 shutil.rmtree(index, ignore_errors=True)
@@ -137,6 +141,7 @@ def _assemble(
     index: Path,
     of_model: Mapping[str, np.ndarray],
     values: dict[str, Any],
+    measured: Measured,
     report: Report,
 ) -> None:
     """Merge all shards into an index."""
@@ -154,4 +159,4 @@ def _assemble(
         assert whole is not None
         return whole
 
-    write_index(index, part_of, of_model, values, Measured.now())
+    write_index(index, part_of, of_model, values, measured)

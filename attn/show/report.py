@@ -16,6 +16,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
+from attn.analyse.roles import roles, told
 from attn.analyse.similar import similar
 from attn.analyse.summary import not_measured, summary
 from attn.describe.questions import TIERS
@@ -158,9 +159,11 @@ def _top(index: Index, head: HeadId) -> str:
     rows = "".join(
         f"<tr><th>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in facts if value
     )
+    known = told(roles(index, head))
+    known = f"<p>{_text(known)}</p>\n" if known else ""
     warnings = "".join(f'<p class="warning">{_text(said)}</p>' for said in index.warnings())
     return (
-        f"<h1>{head} of {_text(kept.model)}</h1>\n<p>{_text(summary(index, head))}</p>\n"
+        f"<h1>{head} of {_text(kept.model)}</h1>\n<p>{_text(summary(index, head))}</p>\n{known}"
         f'<div class="wide"><table>{rows}</table></div>\n{warnings}'
     )
 
@@ -205,8 +208,6 @@ def _metrics(index: Index, found: dict[str, float]) -> str:
     for name, value in found.items():
         metric, everyone = index.definition(name), index.metric(name)
         known = bool(np.isfinite(value))
-        low, high = metric.low_high
-        span = f"From {low:g} up" if high is None else f"{low:g} to {high:g}"
         rank = f"{int((everyone > value).sum()) + 1} of {int(np.isfinite(everyone).sum())}"
         rows.append(
             [
@@ -214,7 +215,7 @@ def _metrics(index: Index, found: dict[str, float]) -> str:
                 f"{value:.4f}" if known else "none",
                 rank if known else "",
                 Safe(
-                    f"{_text(metric.text)} {span}, {_text(metric.unit)}. "
+                    f"{_text(metric.text)} {metric.span}, {_text(metric.unit)}. "
                     f"<em>Mind:</em> {_text(metric.warning)}"
                 ),
             ]

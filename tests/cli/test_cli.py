@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from attn.analyse.roles import roles, told
 from attn.analyse.summary import summary
 from attn.heads import HeadId
 from attn.index.index import Index
@@ -153,7 +154,9 @@ def test_tokens(index: Path) -> None:
 
 def test_summary(index: Path) -> None:
     done = attn("summary", index, "L0H2")
-    assert done.stdout == summary(Index.open(index), HeadId(0, 2)) + "\n"
+    opened, at = Index.open(index), HeadId(0, 2)
+    lines = [summary(opened, at), told(roles(opened, at))]
+    assert done.stdout == "".join(f"{line}\n" for line in lines if line)
 
 
 def test_verify_names_a_damaged_or_foreign_file(index: Path, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from tests.patterns import identity, looks_at, previous, rest, uniform
 A, B, C, D = 10, 11, 12, 13
 DERIVED = ("prefix_matching", "entropy_share", "spread", "sink_write", "previous_write")
 RANDOM = ("induction_random", "duplicate_random", "previous_random")
-ROWS = tuple(name for name in metrics() if name not in (*DERIVED, *RANDOM, *of_kind("weights")))
+OF_MODEL = (*RANDOM, *of_kind("weights"), *of_kind("probe"))
+ROWS = tuple(name for name in metrics() if name not in (*DERIVED, *OF_MODEL))
 
 
 def context_of(ids: list[int], shown: list[str] | None = None) -> Context:
@@ -354,7 +355,7 @@ class TestRandomMetrics:
 
 class TestTable:
     def test_every_metric_of_the_issue_is_there_and_described(self) -> None:
-        assert set(metrics()) == {*ROWS, *DERIVED, *RANDOM, *of_kind("weights")}
+        assert set(metrics()) == {*ROWS, *DERIVED, *OF_MODEL}
         lows = {"copying": -1, "ov_rank": 1, "qk_rank": 1}
         offsets = {f"offset_{k}" for k in range(2, 9)}
         assert set(ROWS) == offsets | {

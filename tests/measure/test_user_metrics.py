@@ -185,6 +185,7 @@ BROKEN = {
     "a derived one of a wrong shape": MINE.replace(
         'means["concentration"] / means["second_best"]', "1.0"
     ),
+    "a probe": MINE.replace('"rows"', '"probe"'),
     "one on random tokens that fails": MINE.replace('"rows"', '"random"'),
 }
 

@@ -283,7 +283,10 @@ class TestScanning:
             tokens = [r.tokens for r in some]
             assert tokens == sorted(tokens)
         manifest = Index.open(folder).manifest
-        assert stages == ["Reading", "Scanning", "Measuring the weights", "Writing the index"]
+        assert stages == [
+            "Reading", "Scanning", "Measuring the weights", "Probing for known roles",
+            "Writing the index",
+        ]  # fmt: skip
         last = [report for report in reports if report.stage == "Scanning"][-1]
         assert last.documents == manifest.documents
         assert last.tokens == manifest.tokens

@@ -22,7 +22,7 @@ from tests import oracle, oracle_tables
 from tests.patterns import identity, looks_at, previous, rest, uniform
 from tests.scanned import RANDOM_METRICS, ROW_METRICS
 
-OF_MODEL = (*RANDOM_METRICS, *of_kind("weights"))
+OF_MODEL = (*RANDOM_METRICS, *of_kind("weights"), *of_kind("probe"))
 
 
 @pytest.fixture(autouse=True, params=["compiled", "torch"])

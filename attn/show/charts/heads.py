@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ def grid(
     unit: str,
     low_high: tuple[float, float | None],
     highest: int = 960,
+    labels: Sequence[str] | None = None,
 ) -> Any:
     """Layer × head heat map of one metric, with the selected head framed.
 
@@ -26,7 +29,8 @@ def grid(
     cell, whose customdata is (layer, head, value). ``unit`` labels the scale; ``low_high`` is the
     metric's range, as in :func:`attn.measure.metrics.metrics`: shares, 0 to 1, are drawn by their
     square root up to the highest; else the colours run evenly over the range, where an end of None
-    is the values' own. ``highest`` pixels that the figure may take.
+    is the values' own. ``highest`` pixels that the figure may take; ``labels`` a line of text for
+    each head, layer by layer, shown where one points at it.
 
     >>> head = attn.HeadId.parse("L18H6")
     >>> figure = attn.charts.grid(
@@ -38,7 +42,7 @@ def grid(
     import plotly.graph_objects as go
 
     values = np.asarray(values, np.float32)
-    n_layers, n_heads = values.shape
+    (n_layers, n_heads), n = values.shape, values.size
     finite = values[np.isfinite(values)]
     share = low_high == (0.0, 1.0)
     if low_high[1] is None:
@@ -76,7 +80,8 @@ def grid(
         unselected=hidden,
         text=names,
         customdata=np.stack([layer, head, values.reshape(-1)], axis=1).astype(np.float32),
-        hovertemplate="%{text}: %{customdata[2]:.4f}<extra></extra>",
+        hovertemplate="%{text}: %{customdata[2]:.4f}%{hovertext}<extra></extra>",
+        hovertext=[f"<br>{html.escape(one)}" if one else "" for one in labels or [""] * n],
         showlegend=False,
     )
     x, y = selected.head, selected.layer

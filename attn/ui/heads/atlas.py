@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from attn.analyse.filters import LAYER, Range, parse, within, write
+from attn.analyse.roles import labels, roles
 from attn.analyse.similar import similar
 from attn.heads import HeadId
 from attn.index.index import Index
@@ -131,6 +132,7 @@ def ranked(view: View, name: str, meant: np.ndarray) -> None:
     others = [other for other in index.main_metrics if other != name]
     columns: dict[str, list[object]] = {
         "head": [str(head) for head, _ in found],
+        "roles": ["; ".join(map(str, roles(index, head))) for head, _ in found],
         metric.title: [value for _, value in found],
     }
     for other in others:
@@ -182,7 +184,9 @@ def draw(view: View, colour: str, scatter: tuple[str, str] | None, meant: np.nda
     index, metric = view.index, view.index.definition(colour)
     values = np.where(meant, index.metric(colour), np.nan)
     if scatter is None:
-        figure = charts.grid(values, view.head, unit=metric.unit, low_high=metric.low_high)
+        figure = charts.grid(
+            values, view.head, unit=metric.unit, low_high=metric.low_high, labels=labels(index)
+        )
     else:
         x, y = scatter
         figure = charts.scatter(

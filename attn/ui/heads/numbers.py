@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import streamlit as st
 
+from attn.analyse.roles import roles
 from attn.analyse.summary import not_measured, summary
 from attn.formatting import shown
 from attn.heads import HeadId
@@ -27,10 +26,9 @@ MOST_TOKENS = 200
 
 def explain(metric: Metric) -> str:
     """A metric in one line of Markdown: what it is, its range, when to distrust it."""
-    low, high = metric.low_high
-    span = f"From {low:g} up" if high is None else f"{low:g} to {high:g}"
-    span = "Any number" if math.isinf(low) else span
-    return f"**{metric.title}** · {metric.text} {span}, {metric.unit}. *Mind:* {metric.warning}"
+    return (
+        f"**{metric.title}** · {metric.text} {metric.span}, {metric.unit}. *Mind:* {metric.warning}"
+    )
 
 
 def best_heads(
@@ -51,6 +49,9 @@ def selected(view: View) -> None:
     """Show the selected head, with links to what can be done next."""
     with st.container(border=True, gap="xsmall"):
         st.markdown(f"**{view.head}** is selected")
+        for role in roles(view.index, view.head):
+            meant = view.index.definition(role.metric)
+            st.badge(str(role), color="blue", help=f"{meant.text} {meant.warning}")
         page_link(view, "examples", "See where it looks")
         page_link(view, "prompt", "Try it on your text")
         page_link(view, "describe", "Ask what it does")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from attn.formatting import shown
-from attn.measure.metrics import metrics
+from attn.measure.metrics import Metric, metrics
 from attn.show.glossary import WORDS
 from attn.ui.describe import describe
 from attn.ui.heads import circuits, effects
@@ -13,10 +13,11 @@ from attn.ui.search import search
 from attn.ui.why import why
 
 MEANS = (
-    "Each is a mean over the rows counted, those from `min_row` on, unless it is of the weights."
+    "Each is a mean over the rows counted, those from `min_row` on, unless it is of the weights or "
+    "of inputs made for it."
 )
 
-METRIC = "| **{m.title}** `{m.name}` | `{formula}` ({m.unit}). {m.text} {m.warning} |"
+METRIC = "| **{m.title}** `{m.name}` | `{formula}` ({m.unit}). {m.text} {m.warning}{role} |"
 
 EXAMPLE = (
     ("<s>", 0.50),
@@ -57,6 +58,25 @@ LIMITS = """
 - Heads rest on the first position. A high attention there says that the head had nothing to do.
 - Ranked examples are the extreme ones. Read random ones too before you say what a head does.
 - Texts are cut at the scan's context length, so nothing further back is ever seen.
+"""
+
+ROLES = """
+A probe is an input made for one question, whose answer is known, run once for a model. A head whose
+number reaches the threshold wears the role as a label, with the number: "induction 0.87 on random
+tokens".
+
+- A role says what a head does on those inputs, and no more. Nothing is ablated or patched, so it is
+  no cause: another head may do the same, or make up for it.
+- Thresholds for *retrieval* (0.1, Wu et al. 2024) and *successor* (0.4, a re-implementation of
+  Gould et al. 2023) are published. The others, 0.3 and 0.4, are chosen here.
+- Direct effects go from the head straight through the final norm, its scale held as it was in the
+  run, to the vocabulary. What later layers make of them is left out, and so are
+  biases behind the heads.
+- Where a model lacks the words as single tokens, cannot do the task, reads both ways, or has no
+  straight path to the vocabulary, the probe is "not measured", with the reason. In an index made
+  before a probe was added it is "not measured" too.
+- Induction, duplicate and previous token are those on random tokens (Olsson et al. 2022); names
+  are those of Wang et al. 2022, copy suppression that of McDougall et al. 2023.
 """
 
 NOTEBOOK = """
@@ -143,6 +163,7 @@ SECTIONS = (
     ("A worked example", worked_example()),
     ("From the weights", circuits.METHODS),
     ("Effects of heads", effects.METHODS),
+    ("Known roles", ROLES),
     ("Tokens, words, sentences", TOKENS),
     ("Rankings", RANKINGS),
     ("Why a head looks there", why.METHODS),
@@ -153,6 +174,13 @@ SECTIONS = (
 )
 
 
+def role_of(metric: Metric) -> str:
+    """Which role a metric gives, and from which value on, as Markdown."""
+    if metric.threshold is None:
+        return ""
+    return f" From {metric.threshold:g} on, the head wears the role **{metric.role}**."
+
+
 def show() -> None:
     """Words, metrics, then the sections."""
     st.subheader("Words", anchor="words")
@@ -160,7 +188,10 @@ def show() -> None:
     st.markdown("| word | meaning |\n|---|---|\n" + "\n".join(words))
     st.subheader("Metrics", anchor="metrics")
     st.markdown(MEANS)
-    rows = (METRIC.format(m=m, formula=m.formula.replace("|", "\\|")) for m in metrics().values())
+    rows = (
+        METRIC.format(m=m, formula=m.formula.replace("|", "\\|"), role=role_of(m))
+        for m in metrics().values()
+    )
     st.markdown("| metric | of a row, and what that says |\n|---|---|\n" + "\n".join(rows))
     for title, text in SECTIONS:
         st.subheader(title, anchor=False)
