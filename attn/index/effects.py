@@ -59,7 +59,8 @@ class Measured:
 
     ``loss`` nats a token of the whole model. Over the ``exact`` heads measured exactly:
     ``spearman`` how well the estimates rank them, −1 to 1; ``off`` the mean of |estimate − exact|,
-    and ``size`` that of |exact|, nats a token. None where there are too few heads.
+    ``bias`` that of estimate − exact, and ``size`` that of |exact|, nats a token. None where there
+    are too few heads.
     """
 
     identity: str
@@ -72,13 +73,14 @@ class Measured:
     exact: int
     spearman: float | None
     off: float | None
+    bias: float | None
     size: float | None
     format: int = FORMAT
 
     @property
     def agreement(self) -> str:
         """How far the estimates can be believed, in a sentence."""
-        if self.off is None or self.size is None:
+        if self.off is None or self.bias is None or self.size is None:
             return "No head was measured exactly, so how far the estimates are off is unknown."
         heads = f"{self.exact} head{'s' if self.exact > 1 else ''} measured exactly"
         ranks = (
@@ -87,8 +89,9 @@ class Measured:
             else f"the estimates rank them with a Spearman correlation of {self.spearman:.2f}"
         )
         return (
-            f"{heads}: {ranks}, and are off by {self.off:.4f} nats a token in the mean, where the "
-            f"effects are {self.size:.4f}."
+            f"{heads}: {ranks}, and are off by {self.off:.4f} nats a token in the mean "
+            f"({abs(self.bias):.4f} too {'low' if self.bias < 0 else 'high'} on balance), where "
+            f"the effects are {self.size:.4f}."
         )
 
 

@@ -63,8 +63,8 @@ class ModelSession(TextEncoder):
         self.bidirectional = False
         self.without_attention: tuple[int, ...] = ()
         self._lock = threading.Lock()
-        self._iterating: int | None = None
-        self._reading = threading.Lock()  # held for every change of it
+        self._iterating: int | None = None  # changed with the next held
+        self._reading = threading.Lock()
         self._visible: dict[int, dict[int, Tensor]] = {}
         self._watch = Watch(name, values=self._values)
         self._install()
@@ -148,8 +148,7 @@ class ModelSession(TextEncoder):
         ``ids`` (batch, position); ``observer`` gets every layer's reading, ``inputs`` what its
         attention computes with, ``change`` gives other patterns; ``last`` the layer after whose
         attention the pass ends, returning None; ``grad`` whether torch keeps what a backward pass
-        needs; ``values`` gives each reading its values. For whoever hooks the modules of
-        :attr:`hf`: all of it is called while they run. Raises as :meth:`observe`.
+        needs; ``values`` gives each reading its values. Raises as :meth:`observe`.
         """
         batch = self._batch(ids)
         with self.using(
@@ -288,10 +287,7 @@ class ModelSession(TextEncoder):
 
     @cached_property
     def anatomy(self) -> Anatomy:
-        """Where this model's heads write, found when it is first asked for.
-
-        Raises :class:`ModelError` where what they write is not added to a residual stream.
-        """
+        """Where this model's heads write; :class:`ModelError` where it is no residual stream."""
         return find_anatomy(self)
 
     @cached_property
@@ -359,9 +355,7 @@ class ModelSession(TextEncoder):
             raise ModelError(
                 f"The memory of {self.device} does not hold {self.name}: use another device."
             ) from error
-        except (
-            Exception
-        ) as error:  # torch raises many kinds of errors for a model that is not supported
+        except Exception as error:  # torch raises many kinds for a model that is not supported
             raise ModelError(
                 f"The attention of {self.name} ({self.hf.config.model_type}) cannot be read: "
                 f"choose another model."

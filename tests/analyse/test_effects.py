@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from attn.analyse.effects import run
-from attn.analyse.effects.merge import spearman
+from attn.analyse.effects.merge import agreement, spearman
 from attn.analyse.effects.passes import Batch, Passes, Place
 from attn.analyse.effects.plan import Plan, strongest
 from attn.analyse.effects.run import measure
@@ -23,7 +23,7 @@ from attn.corpus.corpus import load_corpus
 from attn.errors import EffectsError, HeadError
 from attn.heads import HeadId
 from attn.index.documents import read_documents
-from attn.index.effects import find_effects, read_effects
+from attn.index.effects import Measured, find_effects, read_effects
 from attn.index.index import Index
 from attn.index.parts import Parts
 from attn.models.session import load_model
@@ -436,3 +436,17 @@ def test_spearman() -> None:
     )
     assert spearman(one[:2], one[:2]) is None
     assert spearman(one, np.ones(5)) is None
+
+
+def test_agreement_says_how_far_estimates_are_off() -> None:
+    found = agreement(np.array([1.0, 2.0, 0.0]), np.array([2.0, 4.0, -1.0]))
+    assert found == {
+        "spearman": pytest.approx(1),
+        "off": pytest.approx(4 / 3),
+        "bias": pytest.approx(-2 / 3),
+        "size": pytest.approx(7 / 3),
+    }
+    assert set(agreement(np.zeros(0), np.zeros(0)).values()) == {None}
+    measured = Measured("", "", 1, 1, 1, 1.0, 1, 3, **found)  # type: ignore[arg-type]
+    assert "correlation of 1.00, and are off by 1.3333 nats" in measured.agreement
+    assert "(0.6667 too low on balance), where the effects are 2.3333." in measured.agreement

@@ -121,13 +121,15 @@ def agreement(estimate: np.ndarray, exact: np.ndarray) -> dict[str, float | None
     """How the estimates of some heads (head,) compare with their exact effects (head,).
 
     ``spearman`` the rank correlation, None of fewer than three heads or where all are the same;
-    ``off`` the mean of |estimate − exact|, ``size`` that of |exact|, None where there is no head.
+    ``off`` the mean of |estimate − exact|, ``bias`` that of estimate − exact, ``size`` that of
+    |exact|, None where there is no head.
     """
     if not len(exact):
-        return {"spearman": None, "off": None, "size": None}
+        return dict.fromkeys(("spearman", "off", "bias", "size"))
     return {
         "spearman": spearman(estimate, exact),
         "off": float(np.abs(estimate - exact).mean()),
+        "bias": float((estimate - exact).mean()),
         "size": float(np.abs(exact).mean()),
     }
 

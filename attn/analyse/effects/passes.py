@@ -163,11 +163,11 @@ class Passes:
         mean_sum, gradient, product = none[0].clone(), none.clone(), none[..., 0].clone()
         for layer, of_loss in zip(self.layers, gradients, strict=True):
             z, slope = self._split(outputs[layer].detach()), self._split(of_loss)
-            mean_sum[layer] = z[new].double().sum(0).cpu()
-            gradient[:, layer] = slope.double().sum(1).cpu()
-            product[:, layer] = (slope.double() * z.double()).sum((1, 3)).cpu()
+            mean_sum[layer] = precise(z[new]).sum(0).cpu()
+            gradient[:, layer] = precise(slope).sum(1).cpu()
+            product[:, layer] = (precise(slope) * precise(z)).sum((1, 3)).cpu()
         return Estimate(
-            losses.double().sum(1).cpu(),
+            precise(losses).sum(1).cpu(),
             batch.counted.sum(1).cpu(),
             mean_sum,
             int(new.sum()),
@@ -225,6 +225,11 @@ class Unablated:
             handle = blocks[head.layer].output.register_forward_pre_hook(replace)
             undo.callback(handle.remove)
             return self.passes.losses(self.batch) - self.losses
+
+
+def precise(values: Tensor) -> Tensor:
+    """The values in float64, on the CPU where the device has none."""
+    return (values.cpu() if values.device.type == "mps" else values).double()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from attn.analyse.effects.merge import (
     shard_name,
     table_of,
 )
-from attn.analyse.effects.passes import Batch, Passes, Place
+from attn.analyse.effects.passes import Batch, Passes, Place, precise
 from attn.analyse.effects.plan import BATCH_TOKENS, SHARD, Plan
 from attn.errors import EffectsError
 from attn.formatting import duration
@@ -190,9 +190,9 @@ def _ablated(
         with passes.running(grad=False):
             whole = passes.unablated(batch)
             for head in heads:
-                mean = torch.from_numpy(estimates.mean[head.layer, head.head])
+                mean = torch.from_numpy(estimates.mean[head.layer, head.head]).float()
                 change = whole.without(head, mean.to(passes.session.device))
-                np.add.at(totals[head], at, change.double().sum(1).cpu().numpy())
+                np.add.at(totals[head], at, precise(change).sum(1).cpu().numpy())
                 found[head].append(_tokens(batch, whole.losses, change))
                 found[head] = [most_needed(found[head], top)]
     return {head: {"total": totals[head], **found[head][0]} for head in heads}
