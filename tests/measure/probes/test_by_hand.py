@@ -156,9 +156,8 @@ def test_copy_suppression(plain: Plain, monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_allclose(found, wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize("plain", ["llama", "gpt2", "gemma2"], indirect=True)
 def test_successor(plain: Plain) -> None:
-    if plain.name not in ("llama", "gpt2", "gemma2"):
-        pytest.skip("their MLPs have other names")
     block = plain.blocks[0]
     table = plain.hf.get_input_embeddings().weight.detach()
     scale = 32**0.5 if plain.name == "gemma2" else 1.0  # the square root of d_model
