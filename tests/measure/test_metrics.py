@@ -356,11 +356,7 @@ class TestRandomMetrics:
 class TestTable:
     def test_every_metric_of_the_issue_is_there_and_described(self) -> None:
         assert set(metrics()) == {*ROWS, *DERIVED, *OF_MODEL}
-<<<<<<< HEAD
         lows = {"copying": -1, "ov_rank": 1, "qk_rank": 1, "name_effect": -np.inf}
-=======
-        lows = {"copying": -1, "ov_rank": 1, "qk_rank": 1, "name_effect": float("-inf")}
->>>>>>> probes
         offsets = {f"offset_{k}" for k in range(2, 9)}
         assert set(ROWS) == offsets | {
             "self", "previous", "sink", "duplicate", "induction", "punctuation", "separator",
