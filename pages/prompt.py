@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from attn.ui.prompt import edited_example
+from attn.ui.prompt import edited_example, switch_off
 from attn.ui.prompt.patterns import all_heads, map_switches, read_text, text_view
 from attn.ui.router import run_page
 from attn.ui.search import search
@@ -35,6 +35,7 @@ def body(view: View) -> None:
     if pairs:
         links.of_pairs(view, read.tokens, pairs)
         search.by_pairs(view, read, pairs)
+    switch_off.show(view, read, pairs)
     edited_example.show(view, read)
     st.subheader(f"All heads of layer {view.head.layer}", anchor=False)
     st.caption("Rows and columns as above. Click a head to select it.")

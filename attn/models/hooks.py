@@ -66,9 +66,10 @@ def _hook(module: Any, layer: int, watch: Watch, products: _Products) -> None:
         products.end()
 
     def report(module: Any, args: tuple[Any, ...], more: dict[str, Any], output: Any) -> None:
+        changed, products.changed = products.changed, None
         if watch.wants(layer):
             given = signature.bind(*args, **more).arguments
-            pattern = output[1] if products.changed is None else products.changed
+            pattern = output[1] if changed is None else changed
             pattern = pattern.float()  # (batch, head, dst, src)
             values = None
             wanted = watch.grams is not None or watch.shows_values

@@ -183,6 +183,7 @@ TEXTS = ("sample", "python-docs", "other", "upload")
 DTYPES = ("float32", "bfloat16", "float16")
 LONGEST_WINDOW = 65536
 BY = ("multiple", "attention", "write")
+OFF = ("nothing", "looks", "head", "mean", "row")
 SHADES = ("attention", "multiple", "write")
 
 PARAMS = (
@@ -240,6 +241,9 @@ PARAMS = (
     Param("scan_write", "scan", False, _flag, "0 or 1", _bit),
     Param("scan_all", "scan", False, _flag, "0 or 1", _bit),
     Param("scan_dtype", "scan", "float32", _choice(*DTYPES), ", ".join(DTYPES)),
+    Param("off", "prompt", "nothing", _choice(*OFF), ", ".join(OFF)),
+    Param("evened", "prompt", False, _flag, "0 or 1", _bit),
+    Param("instead", "prompt", 0, _whole(0), "a whole number from 0"),
     Param("document", "why", "", _document, "document-start"),
     Param("look", "why", "", _pairs, "a pair, like 9-2"),
     Param("trail", "why", "", _pins, "looks, like L18H6:0-33-21"),

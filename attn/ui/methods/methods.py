@@ -9,6 +9,7 @@ from attn.measure.metrics import Metric, metrics
 from attn.show.glossary import WORDS
 from attn.ui.describe import describe
 from attn.ui.heads import circuits, effects
+from attn.ui.prompt import switch_off
 from attn.ui.search import search
 from attn.ui.why import why
 
@@ -167,6 +168,7 @@ SECTIONS = (
     ("Tokens, words, sentences", TOKENS),
     ("Rankings", RANKINGS),
     ("Why a head looks there", why.METHODS),
+    ("Switching looks and heads off", switch_off.METHODS),
     ("Searching for heads", search.METHODS),
     ("How descriptions are scored", describe.METHODS),
     ("What attention does not show", LIMITS),
