@@ -20,9 +20,9 @@ EFFECT = Metric(
     "replaced by its mean at every position: above 0 where predictions need the head.",
     "loss(z → mean z) − loss",
     (-math.inf, None),
-    "Exact for some heads; the others are estimated to first order, which can be far off for heads "
-    "that move a softmax or a norm a long way, mostly those of the first layers. Another head may "
-    "do the same work, and then neither has an effect of its own.",
+    "Exact for some heads; the others are estimated to first order, which is mostly too low, and "
+    "far off for heads that move a softmax or a norm a long way, as in the first layers. Another "
+    "head may do the same work, and then neither has an effect of its own.",
 )
 """The definition, as pages and the command line show it. Scans do not measure it."""
 

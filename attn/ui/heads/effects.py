@@ -22,8 +22,10 @@ measures it.
 - **Estimated**, for all heads at once by attribution patching (Nanda 2023; Syed and others,
   arXiv 2310.10348): `Σ gradient · (mean − z)` over positions, from one forward and one backward
   pass. It is the first order of the exact effect. Where a head moves a softmax or a norm far from
-  where it is, as in the first layers, it can have the wrong size and even the wrong sign. The
-  command says how well the estimates rank the heads measured exactly, and by how much they are off.
+  where it is, as in the first layers, it can have the wrong size and even the wrong sign. As a
+  rule it is too low, since the loss curves upwards away from what a trained model does: a head
+  measured exactly then stands above its neighbours that were only estimated. The command says how
+  well the estimates rank the heads measured exactly, and by how much they are off.
   Those are mostly the heads with the largest estimates: what is true of them need not be true of
   the others.
 - **Interval**: 95 %, by drawing documents with replacement. It knows that other documents would
