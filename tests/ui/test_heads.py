@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from attn.heads import HeadId
 from attn.index.index import Index
+from attn.measure.metrics import DEFINED
 from tests.ui.conftest import Start, said
 
 
@@ -175,3 +178,22 @@ def test_every_figure_can_be_saved(start: Start, page: str, figures: int) -> Non
     assert labels.count("Save figure") == figures
     saved = [b for b in app.get("download_button") if b.proto.label == "Interactive HTML"]
     assert len(saved) == figures
+
+
+def test_a_head_wears_its_roles(
+    start: Start, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A badge beside the selected head, and the role in the list; none where none is reached."""
+    values = index.metric("previous_random")
+    strongest = HeadId(*(int(i) for i in np.unravel_index(values.argmax(), values.shape)))
+    highest = float(values.max())
+    made = replace(DEFINED["previous_random"], threshold=highest)
+    monkeypatch.setitem(DEFINED, "previous_random", made)
+    text = f"previous token {highest:.2f} on random tokens"
+    app = start(layer=strongest.layer, head=strongest.head)
+    assert text in said(app)
+    other = HeadId(1 - strongest.layer, strongest.head)
+    assert text not in said(start(layer=other.layer, head=other.head))
+    app = start(layer=other.layer, head=other.head, view="list")
+    (table,) = [one.value for one in app.dataframe if "roles" in one.value.columns]
+    assert dict(zip(table["head"], table["roles"], strict=True))[str(strongest)] == text

@@ -114,7 +114,11 @@ def through_first_mlp(model: ProbedModel, ids: list[int]) -> Tensor:
         handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(output.register_forward_hook(silent))
         handles.append(block.register_forward_hook(leave))
-        session.run_whole(torch.tensor(ids, device=session.device)[:, None], lambda reading: None)
+        tokens = torch.tensor(ids, device=session.device)[:, None]
+        if session.n_layers > 1:  # no layer above the second's attention is run
+            session.observe(tokens, lambda reading: None, layers=[1])
+        else:
+            session.run_whole(tokens, lambda reading: None)
     return (seen["out"].float() - seen["in"].float())[:, 0]
 
 
