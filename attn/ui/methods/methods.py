@@ -68,8 +68,8 @@ tokens".
 
 - A role says what a head does on those inputs, and no more. Nothing is ablated or patched, so it is
   no cause: another head may do the same, or make up for it.
-- Thresholds for *retrieval* (0.1, Wu et al. 2024) and *successor* (0.4, a re-implementation of
-  Gould et al. 2023) are published. The others, 0.3 and 0.4, are chosen here.
+- The threshold of *retrieval* (0.1) is that of Wu et al. 2024, the one of *successor* (0.4) that of
+  a re-implementation of Gould et al. 2023. The others, 0.3 and 0.4, are chosen here.
 - Direct effects go from the head straight through the final norm, its scale held as it was in the
   run, to the vocabulary. What later layers make of them is left out, and so are
   biases behind the heads.

@@ -42,7 +42,7 @@ The text is run as it is and once more with the head's pattern changed; nothing 
 
 - **Change of loss**: the loss of each token, given those before it, with the change less without
   it, in nats. Above 0, the model predicted that token better with what was switched off.
-- **Whole head**: its pattern is 0, so it writes nothing but its bias. **Its mean instead**: at every
+- **Whole head**: its pattern is 0, so it writes nothing. **Its mean instead**: at every
   token it writes the mean of what it wrote over this text. **Another token's row**: a token looks
   where an earlier one looked.
 - **Later heads that moved**: half the sum of the differences of a row's attention, 0 to 1, in the
@@ -62,7 +62,9 @@ def show(view: View, read: Read, pairs: Sequence[tuple[int, int]]) -> None:
             persist_state="session", help=HELP["off"],
         )  # fmt: skip
         if off == "looks":
-            st.toggle("Even out the rest", key="evened", persist_state="session", help=HELP["evened"])
+            st.toggle(
+                "Even out the rest", key="evened", persist_state="session", help=HELP["evened"]
+            )
         if off == "row":
             st.number_input(
                 "Row of token", 0, len(read.tokens) - 1, key="instead", width=130,
@@ -140,7 +142,9 @@ def _losses(head: HeadId, read: Read, found: Outcome) -> None:
 
 
 def _next(view: View, read: Read, found: Outcome) -> None:
-    decode = models().get(view.index.manifest.model, dtype=view.index.manifest.dtype).tokenizer.decode
+    decode = (
+        models().get(view.index.manifest.model, dtype=view.index.manifest.dtype).tokenizer.decode
+    )
     token = plain(shown(read.tokens.labels[found.position]))
     st.caption(f"The token after {token} ({found.position}), before and after.")
     rows = [
