@@ -47,7 +47,7 @@ def test_effect_colours_the_map_and_ranks_the_heads(
         f"**{head}** {effects.effect[head.layer, head.head]:.3f}" for head in effects.ranked()
     ]
     assert best == wanted
-    assert "Any number, nats a token" in said(app)
+    assert "Of either sign, nats a token" in said(app)
     app.segmented_control(key="view").set_value("list").run()
     (table,) = app.dataframe
     np.testing.assert_allclose(table.value["Effect"], np.sort(effects.effect.reshape(-1))[::-1])

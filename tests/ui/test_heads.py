@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import streamlit as st
 
 from attn.heads import HeadId
 from attn.index.index import Index
@@ -181,7 +182,7 @@ def test_every_figure_can_be_saved(start: Start, page: str, figures: int) -> Non
 
 
 def test_a_head_wears_its_roles(
-    start: Start, index: Index, monkeypatch: pytest.MonkeyPatch
+    start: Start, index: Index, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     """A badge beside the selected head, and the role in the list; none where none is reached."""
     values = index.metric("previous_random")
@@ -189,6 +190,8 @@ def test_a_head_wears_its_roles(
     highest = float(values.max())
     made = replace(DEFINED["previous_random"], threshold=highest)
     monkeypatch.setitem(DEFINED, "previous_random", made)
+    st.cache_resource.clear()  # an index that is open keeps the definitions that it was opened with
+    request.addfinalizer(st.cache_resource.clear)
     text = f"previous token {highest:.2f} on random tokens"
     app = start(layer=strongest.layer, head=strongest.head)
     assert text in said(app)
