@@ -20,6 +20,7 @@ TITLES = {
     "queries": "Questions to an index of 10,000 documents",
     "size": "Size on disk, kB a head, with the ten best pairs of every source token and without",
     "search": "A search over all heads on a text of 64 tokens",
+    "why": "Asking why on a text of 64 tokens, against a plain forward pass of it",
     "effects": "Effects of heads on a text of 64 tokens, against plain passes of it",
     "browser": "What a visitor waits for in Chromium, and what each page sends",
     "dtypes": "What bfloat16 changes, for the median head and the worst",
