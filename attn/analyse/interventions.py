@@ -98,7 +98,7 @@ def intervene(
         raise QueryError(f"The text has tokens 0 to {n - 1}: there is no {position}.")
     plain, patterns = _run(session, ids, None, None)
     first = min(_first_row(one) for one in changes) if changes else n - 1
-    with _means(session, changes):
+    with session.held(), _means(session, changes):
         changed, others = _run(session, ids, _changer(changes), patterns)
     layer = min((one.head.layer for one in changes), default=session.n_layers)
     at = position % n

@@ -106,7 +106,7 @@ def find_norms(session: Any) -> Norms:
     heads = (session.n_heads, getattr(config, "num_key_value_heads", None))
     length = min(next(n for n in (7, 11, 13) if n not in heads), session.n_ctx)
     trace = _Norms(session.hf, length)
-    with trace.running():
+    with session.held(), trace.running():
         session.run_whole([[0] * length], trace.attention)
     return trace.norms()
 

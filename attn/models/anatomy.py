@@ -66,7 +66,7 @@ def find_anatomy(session: Any) -> Anatomy:
     length = min(TOKENS, session.n_ctx)
     ids = (torch.arange(length) * 7919 + 11).remainder(session.n_vocab)[None]
     try:
-        with trace.running():
+        with session.held(), trace.running():
             session.run_whole(ids, trace.attention)
         return _Solved(trace, session).anatomy()
     except UnknownLayout as error:

@@ -98,7 +98,12 @@ class ResidualStream:
         self.logits: Tensor | None = None  # (n, vocabulary), where all of the model was run
         self._embedded: list[Tensor] = []
         self._reads: dict[int, Reads] = {}
-        with torch.no_grad(), self._following(), _of_embeddings(session.hf) as embedded:
+        with (
+            session.held(),
+            torch.no_grad(),
+            self._following(),
+            _of_embeddings(session.hf) as embedded,
+        ):
             out = session.run_whole([self.ids], self._observe, inputs=self._inputs, last=last)
         if out is not None:
             self.logits = out.logits[0]
@@ -327,8 +332,9 @@ class Reads:
     def __post_init__(self) -> None:
         held: list[HeldNorm | None] = []
         whole = self.of.stream(self.layer)[None].detach().clone().requires_grad_()
-        kept = self._run(whole, held, first=True)
-        zero = self._run(torch.zeros_like(whole), held, first=False)
+        with self.of.session.held():
+            kept = self._run(whole, held, first=True)
+            zero = self._run(torch.zeros_like(whole), held, first=False)
         self._hidden = whole
         self._query, self._key = (self._by_head(one) for one in (kept.query, kept.key))
         self.query, self.key = self._query.detach(), self._key.detach()

@@ -62,7 +62,7 @@ class ModelSession(TextEncoder):
         self.n_ctx = pretrained.context_length(hf, tokenizer)
         self.bidirectional = False
         self.without_attention: tuple[int, ...] = ()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._iterating: int | None = None  # changed with the next held
         self._reading = threading.Lock()
         self._visible: dict[int, dict[int, Tensor]] = {}
@@ -119,7 +119,7 @@ class ModelSession(TextEncoder):
             seen[reading.layer] = reading.visible[0]
             observer(reading)
 
-        with self._alone(), torch.no_grad():
+        with self.held(), torch.no_grad():
             self._watch.observer, self._watch.layers = watcher, wanted
             self._watch.last = max(wanted)
             self._watch.grams = self._grams if norms else None
@@ -171,7 +171,7 @@ class ModelSession(TextEncoder):
         values: bool = False,
     ) -> Iterator[None]:
         """Hold the model while modules of :attr:`hf` are called by hand; as :meth:`run_whole`."""
-        with self._alone(), torch.set_grad_enabled(grad):
+        with self.held(), torch.set_grad_enabled(grad):
             watch = self._watch
             watch.observer, watch.inputs, watch.change = observer, inputs, change
             watch.layers, watch.grams = frozenset(range(self.n_layers)), None
@@ -322,7 +322,8 @@ class ModelSession(TextEncoder):
             raise ModelError("This thread is still reading patterns: close that iterator first.")
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def held(self) -> Iterator[None]:
+        """Let no other thread run the model meanwhile: whoever hooks its modules holds it first."""
         self._refuse_reentry()
         with self._lock:
             yield

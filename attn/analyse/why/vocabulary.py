@@ -44,7 +44,8 @@ def written_by_looking(
     found = []
     for start in range(0, len(tokens), BATCH):
         some = [int(token) for token in tokens[start : start + BATCH]]
-        written = _written(session, head, some)  # (token, d_model)
+        with session.held():
+            written = _written(session, head, some)  # (token, d_model)
         normed = written if anatomy.final is None else anatomy.final(written)
         if anatomy.final is not None:
             normed = normed - anatomy.final(torch.zeros_like(written[:1]))  # its bias is no part
