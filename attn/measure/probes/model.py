@@ -200,7 +200,7 @@ class ProbedModel:
             at = torch.as_tensor(rows if rows is not None else [], dtype=torch.int64).view(-1, 2)
             scores.append(output[at[:, 0], at[:, 1]].float())
 
-        with hooked() as handles:
+        with self.session.held(), hooked() as handles:
             for module in known:
                 handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
             handles.append((norm or head).register_forward_pre_hook(end))

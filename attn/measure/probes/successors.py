@@ -109,7 +109,7 @@ def through_first_mlp(model: ProbedModel, ids: list[int]) -> Tensor:
     def leave(module: Any, args: Any, output: Any) -> None:
         seen["out"] = output[0] if isinstance(output, tuple) else output
 
-    with hooked() as handles:
+    with session.held(), hooked() as handles:
         handles.append(session.hf.get_input_embeddings().register_forward_hook(embedded))
         handles.append(block.register_forward_pre_hook(enter, with_kwargs=True))
         handles.append(output.register_forward_hook(silent))
