@@ -11,8 +11,6 @@ that all see the same machine; medians of ROUNDS.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -22,7 +20,7 @@ from attn.analyse.effects.passes import Batch, Passes, Place
 from attn.heads import HeadId
 from attn.models.builtin import NAME
 from attn.models.session import load_model
-from benchmarks.report import report
+from benchmarks.report import medians, report
 from benchmarks.scan import plain_model
 from benchmarks.search import TEXT, TOKENS
 
@@ -74,15 +72,8 @@ def main() -> None:
         BASE: forward, BOTH: forward_backward, ESTIMATES: estimates, UNABLATED: unablated,
         EXACT: exact,
     }  # fmt: skip
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(ROUNDS + 1):
-        for name, run in work.items():
-            start = time.perf_counter()
-            run()
-            took = (time.perf_counter() - start) / (len(passes.layers) if name == EXACT else 1)
-            if turn:  # the first warms up
-                seconds[name].append(took)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
+    median = medians(work, ROUNDS)
+    median[EXACT] /= len(passes.layers)
     against = {ESTIMATES: (BOTH, 4.0), EXACT: (BASE, 0.7), UNABLATED: (BASE, ""), BOTH: (BASE, "")}
     rows = []
     for name, took in median.items():

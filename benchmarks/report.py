@@ -7,11 +7,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 RESULTS = Path(os.environ.get("BENCH_RESULTS") or Path(__file__).parent / "results")
+
+
+def medians(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """The median seconds of each piece of work. Turns alternate, so that all see the same machine;
+    a first turn warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for turn in range(rounds + 1):
+        for name, run in work.items():
+            start = time.perf_counter()
+            run()
+            if turn:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(times) for name, times in seconds.items()}
 
 
 def report(name: str, rows: Sequence[dict[str, Any]]) -> None:

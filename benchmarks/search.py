@@ -8,8 +8,6 @@ alternate, so that both see the same machine; medians of ROUNDS.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -18,7 +16,7 @@ import torch
 from attn.analyse.search import TEMPLATES, by_cells, pair, template
 from attn.models.builtin import NAME
 from attn.models.session import load_model
-from benchmarks.report import report
+from benchmarks.report import medians, report
 from benchmarks.scan import plain_model
 
 TEXT = (
@@ -49,19 +47,12 @@ def main() -> None:
 
     work: dict[str, Callable[[], object]] = {PLAIN: plain}
     work |= {name: search(asked) for name, asked in cells.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(ROUNDS + 1):
-        for name, run in work.items():
-            start = time.perf_counter()
-            run()
-            if turn:  # the first warms up
-                seconds[name].append(time.perf_counter() - start)
-    forward = statistics.median(seconds[PLAIN])
-    rows = []
-    for name, times in seconds.items():
-        median = statistics.median(times)
-        ratio = median / forward
-        rows.append({"all 270 heads by": name, "ms": 1000 * median, "to_forward": ratio})
+    found = medians(work, ROUNDS)
+    forward = found[PLAIN]
+    rows = [
+        {"all 270 heads by": name, "ms": 1000 * median, "to_forward": median / forward}
+        for name, median in found.items()
+    ]
     report("search", rows)
 
 

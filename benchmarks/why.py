@@ -9,8 +9,6 @@ medians of ROUNDS. The bars are 2.5 and 10 forward passes.
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable
 
 import torch
@@ -20,7 +18,7 @@ from attn.analyse.why.split import read, split, split_pairs
 from attn.heads import HeadId
 from attn.models.builtin import NAME
 from attn.models.session import load_model
-from benchmarks.report import report
+from benchmarks.report import medians, report
 from benchmarks.scan import plain_model
 from benchmarks.search import ROUNDS, TEXT, TOKENS
 
@@ -51,18 +49,12 @@ def main() -> None:
     for head in HEADS:
         work[f"one pair of {head}"] = lambda head=head: one_pair(head)
         work[f"a graph of three steps from {head}"] = lambda head=head: graph(head)
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for turn in range(ROUNDS + 1):
-        for name, run in work.items():
-            start = time.perf_counter()
-            run()
-            if turn:  # the first warms up
-                seconds[name].append(time.perf_counter() - start)
-    forward = statistics.median(seconds[PLAIN])
-    rows = []
-    for name, times in seconds.items():
-        median = statistics.median(times)
-        rows.append({"why": name, "ms": 1000 * median, "to_forward": median / forward})
+    found = medians(work, ROUNDS)
+    forward = found[PLAIN]
+    rows = [
+        {"why": name, "ms": 1000 * median, "to_forward": median / forward}
+        for name, median in found.items()
+    ]
     report("why", rows)
 
 

@@ -66,8 +66,8 @@ def body(view: View) -> None:
 
     def buttons(example: Example, window: Window) -> None:
         shelf.pin_button(view, example)
-        edited_example.edit_button(view, window, ranking.place_of(example))
-        links.of_example(view, example)
+        edited_example.edit_button(window, ranking.place_of(example))
+        links.of_example(example)
 
     if order == "needed":
         needed.show(view)

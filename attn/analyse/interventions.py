@@ -7,7 +7,8 @@ with looks taken out is left as it is, or made to add to 1 again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -166,33 +167,26 @@ def _switch_off(own: Tensor, one: Intervention) -> None:
             own[:, dst] /= left.clamp(min=1e-12)
 
 
-class _means:  # noqa: N801 - used as a function
-    """While it is open, heads of the kind ``mean`` write their mean over the text's positions."""
+@contextmanager
+def _means(session: Any, changes: Sequence[Intervention]) -> Iterator[None]:
+    """Meanwhile heads of the kind ``mean`` write their mean over the text's positions."""
+    from attn.measure.module_calls import hooked
 
-    def __init__(self, session: Any, changes: Sequence[Intervention]) -> None:
-        self.session = session
-        self.heads = [one.head for one in changes if one.kind == "mean"]
-        self.handles: list[Any] = []
-
-    def __enter__(self) -> None:
-        for layer in {head.layer for head in self.heads}:
-            numbers = [head.head for head in self.heads if head.layer == layer]
+    heads = [one.head for one in changes if one.kind == "mean"]
+    with hooked() as handles:
+        for layer in {head.layer for head in heads}:
+            numbers = [head.head for head in heads if head.layer == layer]
 
             def replace(module: Any, args: Any, numbers: list[int] = numbers) -> Any:
                 flat = args[0]  # (batch, position, head * d_head), or without the batch
-                by_head = flat.clone().reshape(
-                    -1, self.session.n_heads, flat.shape[-1] // self.session.n_heads
-                )
+                by_head = flat.clone().unflatten(-1, (session.n_heads, -1))
                 for number in numbers:
-                    by_head[:, number] = by_head[:, number].mean(0)
+                    by_head[..., number, :] = by_head[..., number, :].mean(-2, keepdim=True)
                 return (by_head.reshape(flat.shape), *args[1:])
 
-            output = self.session.anatomy.blocks[layer].output
-            self.handles.append(output.register_forward_pre_hook(replace))
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self.handles:
-            handle.remove()
+            output = session.anatomy.blocks[layer].output
+            handles.append(output.register_forward_pre_hook(replace))
+        yield
 
 
 def _run(

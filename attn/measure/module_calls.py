@@ -69,20 +69,16 @@ class Trace:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Follow every module's calls."""
-        handles = []
-        for name, module in self.hf.named_modules():
-            last = name.rpartition(".")[2]
+        with hooked() as handles:
+            for name, module in self.hf.named_modules():
+                last = name.rpartition(".")[2]
 
-            def enter(module: Any, args: Any, more: Any, last: str = last) -> None:
-                self._enter(module, last, args, more)
+                def enter(module: Any, args: Any, more: Any, last: str = last) -> None:
+                    self._enter(module, last, args, more)
 
-            handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
-            handles.append(module.register_forward_hook(self._leave))
-        try:
+                handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+                handles.append(module.register_forward_hook(self._leave))
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def attention(self, reading: Any) -> None:
         """Note in which module a layer's pattern was computed: the innermost that is open."""
@@ -119,3 +115,14 @@ def seen_of(value: Any) -> Seen | None:
     if isinstance(value, Tensor) and value.is_floating_point():
         return Seen(value, value._version)
     return None
+
+
+@contextmanager
+def hooked() -> Iterator[list[Any]]:
+    """A list of hooks' handles, all of which are taken off at the end."""
+    handles: list[Any] = []
+    try:
+        yield handles
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -132,7 +132,7 @@ class _Solved:
         return Block(block.module, output.module, posts[0].module if posts else None, factor)
 
     def _children(self, block: Call) -> list[Call]:
-        """The calls directly inside a block, and those inside what has no attention of its own."""
+        """The calls directly inside a block."""
         inside = self.trace.between(block.start, block.end)
         return [
             call

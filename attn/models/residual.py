@@ -19,6 +19,7 @@ from torch import Tensor
 
 from attn.errors import ModelError
 from attn.heads import Part
+from attn.measure.module_calls import hooked
 from attn.measure.norms import measure_norm
 from attn.models.anatomy import Block
 from attn.models.interface import Inputs, Reading, Stop
@@ -102,24 +103,20 @@ class ResidualStream:
             session.held(),
             torch.no_grad(),
             self._following(),
-            _of_embeddings(session.hf) as embedded,
+            _positions(session.hf) as positions,
         ):
             out = session.run_whole([self.ids], self._observe, inputs=self._inputs, last=last)
         if out is not None:
             self.logits = out.logits[0]
-        self._embedded = self._split_embedding(embedded)
+        self._embedded = self._split_embedding(positions)
         self._check()
 
     @contextmanager
     def _following(self) -> Iterator[None]:
-        handles = []
-        for layer, block in enumerate(self.blocks[: self.last + 1]):
-            handles += self._follow(layer, block)
-        try:
+        with hooked() as handles:
+            for layer, block in enumerate(self.blocks[: self.last + 1]):
+                handles += self._follow(layer, block)
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def _follow(self, layer: int, block: Block) -> list[Any]:
         def enter(module: Any, args: Any, more: Any) -> None:
@@ -161,10 +158,10 @@ class ResidualStream:
             value = given.value[0]
             layer.value = value.repeat_interleave(self.session.n_heads // len(value), 0)
 
-    def _split_embedding(self, embedded: dict[str, list[Tensor]]) -> list[Tensor]:
+    def _split_embedding(self, positions: list[Tensor]) -> list[Tensor]:
         """What the token and what the position gave the first layer, (n, d_model) each."""
         entered = self.layers[0].given
-        positions = [one for one in embedded["position"] if one.shape[-1] == entered.shape[-1]]
+        positions = [one for one in positions if one.shape[-1] == entered.shape[-1]]
         if not positions:
             return [entered]
         position = torch.stack([one.reshape(-1, *one.shape[-2:])[0] for one in positions]).sum(0)
@@ -290,23 +287,19 @@ class ResidualStream:
 
 
 @contextmanager
-def _of_embeddings(hf: Any) -> Iterator[dict[str, list[Tensor]]]:
-    """What the embeddings gave: that of ``token``, and the others', by ``position``."""
-    found: dict[str, list[Tensor]] = {"token": [], "position": []}
-    own, handles = hf.get_input_embeddings(), []
-    for module in hf.modules():
-        if isinstance(module, torch.nn.Embedding):
-            kind = "token" if module is own else "position"
+def _positions(hf: Any) -> Iterator[list[Tensor]]:
+    """What the embeddings gave that are not of tokens."""
+    found: list[Tensor] = []
+    own = hf.get_input_embeddings()
 
-            def keep(module: Any, args: Any, output: Tensor, kind: str = kind) -> None:
-                found[kind].append(output if output.ndim > 2 else output[None])
+    def keep(module: Any, args: Any, output: Tensor) -> None:
+        found.append(output if output.ndim > 2 else output[None])
 
-            handles.append(module.register_forward_hook(keep))
-    try:
+    with hooked() as handles:
+        for module in hf.modules():
+            if isinstance(module, torch.nn.Embedding) and module is not own:
+                handles.append(module.register_forward_hook(keep))
         yield found
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @dataclass(eq=False)
@@ -360,16 +353,11 @@ class Reads:
 
         caught: list[Inputs] = []
         block = self.of.blocks[self.layer].module
-        handles = [
-            module.register_forward_hook(keep)
-            for module in block.modules()
-            if "norm" in type(module).__name__.lower()
-        ]
-        try:
+        with hooked() as handles:
+            for module in block.modules():
+                if "norm" in type(module).__name__.lower():
+                    handles.append(module.register_forward_hook(keep))
             self.of.run_block(self.layer, hidden, caught.append)
-        finally:
-            for handle in handles:
-                handle.remove()
         return caught[0]
 
     @torch.enable_grad()

@@ -13,7 +13,7 @@ from attn.ui import setup, sidebar, tour
 from attn.ui.library import models
 from attn.ui.notices import fail, warn
 from attn.ui.sidebar import Choice, View
-from attn.ui.state import notices, read_url, reset_paging, values
+from attn.ui.state import notices, read_url, reset_paging, set_from_texts, values
 
 _THROUGH_APP = "_through_app"
 _CHOICE = "_choice"
@@ -130,8 +130,28 @@ def _through_app() -> Choice:
     return choice
 
 
-def page_link(view: View, name: str, text: str, **other: str) -> None:
-    """A link to another page with the same index and head; ``other`` are values to set there."""
-    query = values(name) | view.index.manifest.about | other
-    sign = next(sign for other, _, sign, _ in _PAGES if other == name)
-    st.page_link(pages()[name], label=text, icon=sign, query_params=query)
+def page_link(view: View, name: str, text: str) -> None:
+    """A link to another page with the same index, head and values."""
+    query = values(name) | view.index.manifest.about
+    st.page_link(pages()[name], label=text, icon=_sign(name), query_params=query)
+
+
+def page_button(name: str, text: str, key: str, help_text: str | None = None, /, **to: str) -> None:
+    """A button that opens another page with some of its values changed, as a link writes them.
+
+    A link cannot change them: within a session the values are the session's, not the address's.
+    """
+    if st.button(
+        text,
+        key=key,
+        type="tertiary",
+        icon=_sign(name),
+        help=help_text,
+        on_click=set_from_texts,
+        args=(to,),
+    ):
+        st.switch_page(pages()[name])
+
+
+def _sign(name: str) -> str:
+    return next(sign for other, _, sign, _ in _PAGES if other == name)

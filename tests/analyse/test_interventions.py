@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import torch
 from attn.analyse.interventions import Intervention, intervene
 from attn.errors import HeadError, ModelError, QueryError
 from attn.heads import HeadId
-from attn.models.session import load_model
-from tests.architectures import ALL, HEADS, Architecture, plain_model, save
+from tests.analyse.conftest import Make, some_ids
+from tests.architectures import HEADS
 from tests.conftest import check_sentence
 
 N = 20
@@ -25,25 +24,9 @@ CHANGES = (
     Intervention(HEAD, "row", dst=11, row=6),
 )
 
-Make = Callable[[str], tuple[Architecture, Any, Any]]
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    kept: dict[str, tuple[Architecture, Any, Any]] = {}
-
-    def made(name: str) -> tuple[Architecture, Any, Any]:
-        if name not in kept:
-            kind = ALL[name]
-            folder = save(kind, tmp_path_factory.mktemp(name))
-            kept[name] = kind, load_model(str(folder), device="cpu"), plain_model(kind, folder)
-        return kept[name]
-
-    return made
-
 
 def ids_of(session: Any) -> list[int]:
-    return [(37 * i + 11) % session.n_vocab for i in range(N)]
+    return some_ids(session, N)
 
 
 def by_hand(plain: Any, ids: list[int], one: Intervention, monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -80,9 +63,9 @@ def by_hand(plain: Any, ids: list[int], one: Intervention, monkeypatch: pytest.M
 @pytest.mark.parametrize("name", ["gpt2", "llama", "qwen3", "bloom", "gpt-neo", "gpt-j"])
 @pytest.mark.parametrize("one", CHANGES, ids=lambda one: f"{one.kind} {one.renormalise}")
 def test_equal_to_plain_attention_changed_by_hand(
-    name: str, one: Intervention, make: Make, monkeypatch: pytest.MonkeyPatch
+    name: str, one: Intervention, architecture: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _, session, plain = make(name)
+    _, session, plain = architecture(name)
     ids = ids_of(session)
     found = intervene(session, ids, [one], position=14)
     wanted = by_hand(plain, ids, one, monkeypatch)
@@ -106,8 +89,8 @@ def test_equal_to_plain_attention_changed_by_hand(
 
 
 @pytest.mark.parametrize("name", ["gpt2", "llama", "gemma2", "bloom"])
-def test_the_mean_of_a_head_by_hand(name: str, make: Make) -> None:
-    kind, session, plain = make(name)
+def test_the_mean_of_a_head_by_hand(name: str, architecture: Make) -> None:
+    kind, session, plain = architecture(name)
     ids = ids_of(session)
     found = intervene(session, ids, [Intervention(HeadId(1, 2), "mean")])
     block = next(m for m in plain.modules() if isinstance(m, torch.nn.ModuleList))[1]
@@ -128,8 +111,8 @@ def test_the_mean_of_a_head_by_hand(name: str, make: Make) -> None:
     assert np.abs(found.after - found.before)[1:].max() > 1e-3
 
 
-def test_nothing_done_changes_nothing(make: Make) -> None:
-    _, session, _ = make("llama")
+def test_nothing_done_changes_nothing(architecture: Make) -> None:
+    _, session, _ = architecture("llama")
     found = intervene(session, ids_of(session), [])
     np.testing.assert_array_equal(found.before, found.after)
     assert not any(moved.most for moved in found.moved)
@@ -139,8 +122,8 @@ def test_nothing_done_changes_nothing(make: Make) -> None:
     assert token == int(found.next_before.argmax())
 
 
-def test_several_heads_at_once(make: Make) -> None:
-    _, session, _ = make("llama")
+def test_several_heads_at_once(architecture: Make) -> None:
+    _, session, _ = architecture("llama")
     ids = ids_of(session)
     both = intervene(
         session, ids, [Intervention(HEAD, "head"), Intervention(HeadId(1, 3), "looks", ((9, 4),))]
@@ -160,14 +143,16 @@ def test_several_heads_at_once(make: Make) -> None:
         (Intervention(HEAD, "patch"), QueryError),
     ],
 )
-def test_what_cannot_be_done(make: Make, change: Intervention, kind: type[Exception]) -> None:
-    _, session, _ = make("llama")
+def test_what_cannot_be_done(
+    architecture: Make, change: Intervention, kind: type[Exception]
+) -> None:
+    _, session, _ = architecture("llama")
     with pytest.raises(kind) as error:
         intervene(session, ids_of(session), [change])
     check_sentence(error.value)
 
 
-def test_an_encoder_has_no_loss(make: Make) -> None:
-    _, session, _ = make("bert")
+def test_an_encoder_has_no_loss(architecture: Make) -> None:
+    _, session, _ = architecture("bert")
     with pytest.raises(ModelError, match="next token"):
         intervene(session, ids_of(session), [Intervention(HEAD, "head")])

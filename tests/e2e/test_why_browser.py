@@ -63,3 +63,10 @@ def test_a_pair_of_the_prompt_asks_why(visit: Open) -> None:
     expect(heading(page)).to_have_text("Why L18H6 looks there", timeout=ANSWER)
     assert query(page)["look"] == "17-4"
     assert query(page)["document"] == ""
+
+
+def test_a_button_takes_its_token_along(visit: Open) -> None:
+    page = visit("search", layer=18, head=6, find="token", looks=" not")
+    page.get_by_role("button", name="See more of them").click()
+    expect(heading(page)).to_have_text("Examples of L18H6")
+    expect(page).to_have_url(re.compile("token=\\+not&"))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from attn.analyse.why.split import why
 from attn.errors import ModelError
 from attn.heads import HeadId
 from attn.models.session import ModelSession
@@ -208,3 +209,22 @@ class TestAbandoned:
 
         together(ask, read, seconds=30)
         assert_free(tiny.session)
+
+
+def test_two_ask_why_while_a_third_reads(llama: Tiny) -> None:
+    """Hooks of one thread's question are met by no other thread's pass."""
+    ids = llama.ids("the cat sat on the mat and the dog sat on the mat")
+    wanted = why(llama.session, ids, HeadId(1, 1), 9, 4)
+    pattern = llama.session.pattern(ids, HeadId(1, 2))
+
+    def ask() -> None:
+        for _ in range(30):
+            found = why(llama.session, ids, HeadId(1, 1), 9, 4)
+            np.testing.assert_array_equal(found.query, wanted.query)
+            np.testing.assert_array_equal(found.key, wanted.key)
+
+    def read() -> None:
+        for _ in range(CALLS):
+            assert torch.equal(llama.session.pattern(ids, HeadId(1, 2)), pattern)
+
+    together(ask, ask, read)

@@ -26,6 +26,7 @@ from torch.nn.functional import cross_entropy
 
 from attn.errors import EffectsError
 from attn.heads import HeadId
+from attn.measure.module_calls import hooked
 from attn.models.session import ModelSession
 
 
@@ -141,10 +142,10 @@ class Passes:
 
             return hook
 
-        with ExitStack() as hooks:
+        with hooked() as handles:
             for layer in self.layers:
-                handle = self.blocks[layer].output.register_forward_pre_hook(keep(layer))
-                hooks.callback(handle.remove)
+                output = self.blocks[layer].output
+                handles.append(output.register_forward_pre_hook(keep(layer)))
             losses = self.losses(batch)
         gradients = torch.autograd.grad(losses.sum(), [outputs[layer] for layer in self.layers])
         return self._collected(batch, losses.detach(), outputs, gradients)
@@ -189,10 +190,9 @@ class Passes:
 
             return hook
 
-        with ExitStack() as hooks:
+        with hooked() as handles:
             for layer, block in enumerate(self.blocks[:-1]):
-                handle = block.module.register_forward_hook(keep(layer))
-                hooks.callback(handle.remove)
+                handles.append(block.module.register_forward_hook(keep(layer)))
             losses = self.losses(batch)
         return Unablated(self, batch, losses, given)
 
@@ -219,11 +219,10 @@ class Unablated:
             z[..., some] = mean.to(z)
             return (z, *args[1:])
 
-        with ExitStack() as undo:
+        with ExitStack() as undo, hooked() as handles:
             for layer in range(head.layer):
                 undo.enter_context(_giving(blocks[layer].module, self.given[layer]))
-            handle = blocks[head.layer].output.register_forward_pre_hook(replace)
-            undo.callback(handle.remove)
+            handles.append(blocks[head.layer].output.register_forward_pre_hook(replace))
             return self.passes.losses(self.batch) - self.losses
 
 

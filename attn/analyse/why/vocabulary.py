@@ -18,6 +18,7 @@ from torch import Tensor
 from attn.analyse.why.answers import Written
 from attn.errors import ModelError
 from attn.heads import HeadId
+from attn.measure.module_calls import hooked
 
 BATCH = 256
 """Tokens at a time: their logits over the vocabulary are held."""
@@ -44,8 +45,7 @@ def written_by_looking(
     found = []
     for start in range(0, len(tokens), BATCH):
         some = [int(token) for token in tokens[start : start + BATCH]]
-        with session.held():
-            written = _written(session, head, some)  # (token, d_model)
+        written = _written(session, head, some)  # (token, d_model)
         normed = written if anatomy.final is None else anatomy.final(written)
         if anatomy.final is not None:
             normed = normed - anatomy.final(torch.zeros_like(written[:1]))  # its bias is no part
@@ -94,15 +94,13 @@ def _written(session: Any, head: HeadId, tokens: list[int]) -> Tensor:
     def no_attention(layer: int, pattern: Tensor) -> Tensor:
         return torch.zeros_like(pattern) if layer == 0 and head.layer > 0 else pattern
 
-    handles = [block.output.register_forward_pre_hook(mixed)]
-    if head.layer > 0:
-        handles.append(blocks[1].module.register_forward_pre_hook(after_first, with_kwargs=True))
-        handles.append(block.module.register_forward_pre_hook(replace, with_kwargs=True))
-    try:
+    with session.held(), hooked() as handles:
+        handles.append(block.output.register_forward_pre_hook(mixed))
+        if head.layer > 0:
+            first = blocks[1].module
+            handles.append(first.register_forward_pre_hook(after_first, with_kwargs=True))
+            handles.append(block.module.register_forward_pre_hook(replace, with_kwargs=True))
         session.run_whole([[token] for token in tokens], change=no_attention)
-    finally:
-        for handle in handles:
-            handle.remove()
     assert kept.mixed is not None
     alone = torch.zeros_like(kept.mixed)
     alone[:, head.head] = kept.mixed[:, head.head]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -174,6 +173,8 @@ class ProbedModel:
         """
         import torch
 
+        from attn.measure.module_calls import hooked
+
         longest, device = max(map(len, ids)), self.session.device
         batch = [[*one, *[one[-1]] * (longest - len(one))] for one in ids]
         streams: dict[int, Tensor] = {}
@@ -215,14 +216,3 @@ class ProbedModel:
             some = stream - stream.mean(-1, keepdim=True) if centred else stream
             scale = some.square().mean(-1).sqrt()
         return Ended(scale, scores[0], scores[1])
-
-
-@contextmanager
-def hooked() -> Iterator[list[Any]]:
-    """A list of hooks' handles, all of which are taken off at the end."""
-    handles: list[Any] = []
-    try:
-        yield handles
-    finally:
-        for handle in handles:
-            handle.remove()

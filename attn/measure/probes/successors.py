@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from attn.measure.metric import NotMeasured, metric
-from attn.measure.probes.model import hooked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,6 +79,8 @@ def through_first_mlp(model: ProbedModel, ids: list[int]) -> Tensor:
     Raises NotMeasured for a model whose first layer has no attention that can be taken out.
     """
     import torch
+
+    from attn.measure.module_calls import hooked
 
     norms, session = model.norms, model.session
     block, output = norms.blocks.get(0), norms.outputs.get(0)

@@ -8,7 +8,7 @@ from attn.heads import HeadId
 from attn.index.effects import Effects
 from attn.ui.library import effects_of
 from attn.ui.notices import sentence
-from attn.ui.router import page_link
+from attn.ui.router import page_button
 from attn.ui.sidebar import View
 
 METHODS = """
@@ -46,7 +46,7 @@ def line(view: View) -> None:
         return
     st.markdown(sentence(told(effects, view.head)))
     if effects.is_exact(view.head):
-        page_link(view, "examples", "See which tokens need it most", order="needed")
+        page_button("examples", "See which tokens need it most", "needed", order="needed")
 
 
 def told(effects: Effects, head: HeadId) -> str:

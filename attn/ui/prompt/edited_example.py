@@ -7,29 +7,22 @@ import streamlit as st
 from attn.heads import Window
 from attn.ui.notices import plain
 from attn.ui.prompt.patterns import Read, heat_map, read_text
-from attn.ui.router import pages
+from attn.ui.router import page_button
 from attn.ui.sidebar import View
 
 
-def edit_button(view: View, window: Window, place: str) -> None:
+def edit_button(window: Window, place: str) -> None:
     """A button that opens an example's text on the Prompt page, where it can be edited."""
-    text = window.text
-    if st.button(
+    page_button(
+        "prompt",
         "Edit",
-        key=f"edit {place}",
-        type="tertiary",
-        icon=":material/edit_note:",
-        help="Change the text on the Prompt page, and see the new pattern beside this one.",
-        on_click=_take,
-        args=(text,),
-    ):
-        st.switch_page(pages()["prompt"])
-
-
-def _take(text: str) -> None:
-    state = st.session_state
-    state["text"] = state["before"] = text
-    state["held"], state["pairs"] = -1, ""
+        f"edit {place}",
+        "Change the text on the Prompt page, and see the new pattern beside this one.",
+        text=window.text,
+        before=window.text,
+        held="-1",
+        pairs="",
+    )
 
 
 def show(view: View, read: Read) -> None:

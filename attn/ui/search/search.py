@@ -19,7 +19,7 @@ from attn.ui.examples.ranking import example_row, show_legend
 from attn.ui.library import find_heads
 from attn.ui.notices import plain
 from attn.ui.prompt.patterns import Read, in_text
-from attn.ui.router import page_link
+from attn.ui.router import page_button
 from attn.ui.search.board import board
 from attn.ui.sidebar import View, select
 from attn.ui.state import BY_HAND, LONGEST_TEXT, PATTERNS, read_pairs
@@ -89,7 +89,8 @@ def _best_examples(view: View, text: str, regex: bool) -> None:
     for rank, example in enumerate(ranking.examples, 1):
         with st.container(border=True, gap="xsmall"):
             example_row(index, example, index.window(example.document, example.start), rank)
-    page_link(view, "examples", "See more of them", token=text, regex=str(int(regex)))
+    more = {"token": text, "regex": str(int(regex))}
+    page_button("examples", "See more of them", "more", **more)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -9,17 +9,16 @@ import streamlit as st
 from attn.formatting import shown
 from attn.heads import Example, Tokens
 from attn.ui.notices import plain
-from attn.ui.router import pages
+from attn.ui.router import page_button
 from attn.ui.sidebar import View
 from attn.ui.state import write_pairs
 from attn.ui.why.asked import Look
 
 
-def of_example(view: View, example: Example) -> None:
+def of_example(example: Example) -> None:
     """A button that asks why the head looks where an example shows it."""
     place = f"{example.document}-{example.start}"
-    look = example.dst, example.src
-    _button("Why?", f"why {place} {look}", place, look, "What made the head look there.")
+    _button("Why?", place, (example.dst, example.src), "What made the head look there.")
 
 
 def of_pairs(view: View, tokens: Tokens, pairs: Sequence[Look]) -> None:
@@ -30,22 +29,10 @@ def of_pairs(view: View, tokens: Tokens, pairs: Sequence[Look]) -> None:
         for dst, src in pairs:
             to, of = (plain(shown(tokens.labels[i])) for i in (dst, src))
             help_text = f"What makes {view.head} look there, from token {dst} to {src}."
-            _button(f"Why {to} → {of}?", f"why {dst} {src}", "", (dst, src), help_text)
+            _button(f"Why {to} → {of}?", "", (dst, src), help_text)
 
 
-def _button(label: str, key: str, document: str, look: Look, help_text: str) -> None:
-    if st.button(
-        label,
-        key=key,
-        type="tertiary",
-        icon=":material/account_tree:",
-        help=help_text,
-        on_click=_ask,
-        args=(document, look),
-    ):
-        st.switch_page(pages()["why"])
-
-
-def _ask(document: str, look: Look) -> None:
-    state = st.session_state
-    state["document"], state["look"], state["trail"] = document, write_pairs([look]), ""
+def _button(label: str, document: str, look: Look, help_text: str) -> None:
+    asked = write_pairs([look])
+    key = f"why {document} {asked}"
+    page_button("why", label, key, help_text, document=document, look=asked, trail="")

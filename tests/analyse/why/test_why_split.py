@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,8 @@ from attn.analyse.why.split import ALIBI, looks, pull, read, seen_by, split, spl
 from attn.errors import HeadError, ModelError, QueryError
 from attn.heads import HeadId
 from attn.models.session import load_model
-from tests.architectures import ALL, D_HEAD, HEADS, Architecture, plain_model, save
+from tests.analyse.conftest import Make, some_ids
+from tests.architectures import ALL, D_HEAD, HEADS
 from tests.conftest import check_sentence
 
 N = 30
@@ -25,26 +25,9 @@ SPLIT = [name for name, kind in ALL.items() if kind.norms is not None]
 IN_STREAM = [name for name, kind in ALL.items() if kind.norms is None]
 CASES = ((20, 15), (29, 25), (13, 13), (29, 29))
 
-Make = Callable[[str], tuple[Architecture, Any, Any]]
-
-
-@pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    """Name of an architecture → it, a session, the same model in plain eager transformers."""
-    kept: dict[str, tuple[Architecture, Any, Any]] = {}
-
-    def made(name: str) -> tuple[Architecture, Any, Any]:
-        if name not in kept:
-            kind = ALL[name]
-            folder = save(kind, tmp_path_factory.mktemp(name))
-            kept[name] = kind, load_model(str(folder), device="cpu"), plain_model(kind, folder)
-        return kept[name]
-
-    return made
-
 
 def ids_of(session: Any, n: int = N) -> list[int]:
-    return [(37 * i + 11) % session.n_vocab for i in range(n)]
+    return some_ids(session, n)
 
 
 def attentions(plain: Any, ids: list[int]) -> Any:
@@ -55,8 +38,10 @@ def attentions(plain: Any, ids: list[int]) -> Any:
 
 
 @pytest.mark.parametrize("name", SPLIT)
-def test_both_sides_and_all_pairs_add_to_the_log_of_the_attention(name: str, make: Make) -> None:
-    kind, session, plain = make(name)
+def test_both_sides_and_all_pairs_add_to_the_log_of_the_attention(
+    name: str, architecture: Make
+) -> None:
+    kind, session, plain = architecture(name)
     ids = ids_of(session)
     stream = read(session, ids)
     layers = [layer for layer in range(session.n_layers) if layer not in kind.without]
@@ -90,8 +75,8 @@ def test_both_sides_and_all_pairs_add_to_the_log_of_the_attention(name: str, mak
 
 
 @pytest.mark.parametrize("name", [name for name in SPLIT if not ALL[name].without])
-def test_an_earlier_head_is_the_sum_of_its_looks(name: str, make: Make) -> None:
-    _, session, _ = make(name)
+def test_an_earlier_head_is_the_sum_of_its_looks(name: str, architecture: Make) -> None:
+    _, session, _ = architecture(name)
     stream = read(session, ids_of(session))
     for head in range(session.n_heads):
         found = split(stream, HeadId(1, head), 20, 15)
@@ -104,8 +89,8 @@ def test_an_earlier_head_is_the_sum_of_its_looks(name: str, make: Make) -> None:
 
 
 @pytest.mark.parametrize("name", SPLIT)
-def test_direct_effects_add_to_the_logit(name: str, make: Make) -> None:
-    kind, session, plain = make(name)
+def test_direct_effects_add_to_the_logit(name: str, architecture: Make) -> None:
+    kind, session, plain = architecture(name)
     ids = ids_of(session)
     stream = read(session, ids)
     kept: list[Any] = []
@@ -137,9 +122,9 @@ def test_direct_effects_add_to_the_logit(name: str, make: Make) -> None:
             assert again.total == pytest.approx(value, abs=1e-4)
 
 
-def test_gpt2_by_hand(make: Make) -> None:
+def test_gpt2_by_hand(architecture: Make) -> None:
     """Every part of every pair, from the weights of plain transformers, written out in loops."""
-    _, session, plain = make("gpt2")
+    _, session, plain = architecture("gpt2")
     ids = ids_of(session, 9)
     stream = read(session, ids)
     plain = copy.deepcopy(plain).double()
@@ -193,9 +178,9 @@ def _gpt2_attention(block: Any, normed: Any) -> tuple[Any, Any]:
     return scores.masked_fill(hidden, -torch.inf).softmax(-1), value
 
 
-def test_llama_by_hand(make: Make) -> None:
+def test_llama_by_hand(architecture: Make) -> None:
     """The same for RMSNorm, rotary positions and grouped KV heads."""
-    _, session, plain = make("llama")
+    _, session, plain = architecture("llama")
     ids = ids_of(session, 9)
     stream = read(session, ids)
     plain = copy.deepcopy(plain).double()
@@ -248,16 +233,16 @@ def test_llama_by_hand(make: Make) -> None:
 
 
 @pytest.mark.parametrize("name", IN_STREAM)
-def test_a_norm_in_the_stream_is_refused(name: str, make: Make) -> None:
-    _, session, _ = make(name)
+def test_a_norm_in_the_stream_is_refused(name: str, architecture: Make) -> None:
+    _, session, _ = architecture(name)
     with pytest.raises(ModelError) as error:
         why(session, ids_of(session), HeadId(1, 0), 5, 3)
     check_sentence(error.value)
     assert session.name in str(error.value)
 
 
-def test_what_there_is_not(make: Make) -> None:
-    _, session, _ = make("mistral")
+def test_what_there_is_not(architecture: Make) -> None:
+    _, session, _ = architecture("mistral")
     stream = read(session, ids_of(session))
     for head, dst, src, kind in (
         (HeadId(2, 0), 5, 3, HeadError),
@@ -279,16 +264,16 @@ def test_what_there_is_not(make: Make) -> None:
         direct_effect(stream, HeadId(0, 0), 5, token=session.n_vocab)
 
 
-def test_half_precision_is_refused(make: Make) -> None:
-    _, session, _ = make("llama")
+def test_half_precision_is_refused(architecture: Make) -> None:
+    _, session, _ = architecture("llama")
     half = load_model(session.name, device="cpu", dtype="bfloat16")
     with pytest.raises(ModelError, match="float32"):
         why(half, ids_of(half), HeadId(1, 0), 5, 3)
 
 
 class TestGraph:
-    def test_edges_are_what_parts_and_looks_carry(self, make: Make) -> None:
-        _, session, _ = make("qwen3")
+    def test_edges_are_what_parts_and_looks_carry(self, architecture: Make) -> None:
+        _, session, _ = architecture("qwen3")
         stream = read(session, ids_of(session))
         graph = follow(stream, HeadId(1, 2), 20, 15, steps=3, threshold=0.02)
         assert graph.root == "L1H2:20-15"
@@ -313,8 +298,8 @@ class TestGraph:
             ]
             assert share == pytest.approx(sum(carried_by) / graph.splits[target].total)
 
-    def test_a_higher_threshold_prunes(self, make: Make) -> None:
-        _, session, _ = make("llama")
+    def test_a_higher_threshold_prunes(self, architecture: Make) -> None:
+        _, session, _ = architecture("llama")
         stream = read(session, ids_of(session))
         few = follow(stream, HeadId(1, 0), 20, 15, threshold=0.5)
         many = follow(stream, HeadId(1, 0), 20, 15, threshold=0.0)
@@ -337,9 +322,6 @@ class TestBuiltIn:
             assert abs(found.query.sum() - found.total) < 1e-4 * max(abs(found.total), 0.1)
             part, _ = found.strongest("key", 1)[0]
             votes += part.name == "L16H0"
-            if part.name == "L16H0":
-                pattern = stream.layers[16].pattern
-                assert pattern is not None
         assert votes >= 10
         previous = stream.layers[16].pattern[0].diagonal(-1).mean()
         others = [
