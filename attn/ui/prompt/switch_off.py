@@ -25,14 +25,14 @@ MOST_TOKENS = 24
 MOST_HEADS = 8
 TITLES = {
     "nothing": "Nothing",
-    "looks": "The chosen looks",
-    "head": "The whole head",
-    "mean": "Its mean instead",
-    "row": "Another token's row",
+    "looks": "Looks",
+    "head": "Head",
+    "mean": "Mean",
+    "row": "Row",
 }
 HELP = {
-    "off": "Looks: the pairs that are chosen above. Its mean: the mean of what it writes over the "
-    "tokens of this text, at every token. Another token's row: the selected token looks where an "
+    "off": "Looks: the pairs that are chosen above. Head: all of its looks. Mean: at every token it "
+    "writes the mean of what it writes over this text. Row: the selected token looks where an "
     "earlier one looked.",
     "evened": "What is left of a row is made to add to 1 again. Without it, the head writes less.",
     "instead": "The earlier token whose row the selected token gets.",
@@ -42,8 +42,8 @@ The text is run as it is and once more with the head's pattern changed; nothing 
 
 - **Change of loss**: the loss of each token, given those before it, with the change less without
   it, in nats. Above 0, the model predicted that token better with what was switched off.
-- **Whole head**: its pattern is 0, so it writes nothing. **Its mean instead**: at every
-  token it writes the mean of what it wrote over this text. **Another token's row**: a token looks
+- **Head**: its pattern is 0, so it writes nothing. **Mean**: at every
+  token it writes the mean of what it wrote over this text. **Row**: a token looks
   where an earlier one looked.
 - **Later heads that moved**: half the sum of the differences of a row's attention, 0 to 1, in the
   mean over the rows from the first change on.
