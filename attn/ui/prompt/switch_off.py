@@ -31,8 +31,8 @@ TITLES = {
     "row": "Row",
 }
 HELP = {
-    "off": "Looks: the pairs that are chosen above. Head: all of its looks. Mean: at every token it "
-    "writes the mean of what it writes over this text. Row: the selected token looks where an "
+    "off": "Looks: the pairs that are chosen above. Head: all of its looks. Mean: at every token "
+    "it writes the mean of what it writes over this text. Row: the selected token looks where an "
     "earlier one looked.",
     "evened": "What is left of a row is made to add to 1 again. Without it, the head writes less.",
     "instead": "The earlier token whose row the selected token gets.",
@@ -42,9 +42,8 @@ The text is run as it is and once more with the head's pattern changed; nothing 
 
 - **Change of loss**: the loss of each token, given those before it, with the change less without
   it, in nats. Above 0, the model predicted that token better with what was switched off.
-- **Head**: its pattern is 0, so it writes nothing. **Mean**: at every
-  token it writes the mean of what it wrote over this text. **Row**: a token looks
-  where an earlier one looked.
+- **Head**: its pattern is 0, so it writes nothing. **Mean**: at every token it writes the mean of
+  what it wrote over this text. **Row**: a token looks where an earlier one looked.
 - **Later heads that moved**: half the sum of the differences of a row's attention, 0 to 1, in the
   mean over the rows from the first change on.
 - One text is one text: `attn effects` measures the same over a corpus, with intervals.
